@@ -1,0 +1,19 @@
+//! Muster's decisions, as functions from values to values.
+//!
+//! ```text
+//!  cluster/    what the cluster looks like: nodes · levels/domains · shapes · fit · ledger ──► frozen Snapshot
+//!  placement/  where a unit goes: Request ─► policy (native or WebAssembly) ─► Answer ─► check ─► Assignment
+//!  startup     which ranks of a group may exist now: Request ─► policy ─► Step
+//!  admission   what a pod of a set needs to know about itself: identity, environment, gate
+//!  observed    everything one reconcile has read about one set
+//!  decide      set + observed + advice + time ─► Plan
+//!  plan        the list of writes, printable as a person would read it
+//! ```
+//!
+//! This crate knows no Kubernetes client, no async runtime, no WebAssembly engine and no clock: time is an argument.
+//! It does know the Kubernetes *types*, because pods and nodes are what it decides about.
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod placement;
+pub mod startup;

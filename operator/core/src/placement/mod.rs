@@ -1,0 +1,118 @@
+//! Where a unit goes: the values a placement policy reads and answers with.
+//!
+//! The same types serve the native policy ([`native`]) and WebAssembly components (`muster-policy-host` converts them to and
+//! from `wit/policy.wit`). Ids are row numbers of one [`Snapshot`](crate::cluster::Snapshot) and mean nothing outside the call.
+
+pub mod native;
+
+use serde::{Deserialize, Serialize};
+
+/// Row of the snapshot's node table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+/// Row of one level's domain table. [`DomainId::NONE`] stands for "no domain" in columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomainId(pub u32);
+
+impl DomainId {
+    /// A node without the level's label is in no domain.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
+/// Position in the snapshot's levels, widest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LevelId(pub u32);
+
+/// Position in the snapshot's table of distinct pod shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShapeId(pub u32);
+
+/// So many pods of one shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Which shape.
+    pub shape: ShapeId,
+    /// How many pods.
+    pub pods: u32,
+}
+
+/// A domain together with the level it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The level.
+    pub level: LevelId,
+    /// The domain at that level.
+    pub domain: DomainId,
+}
+
+/// Why a policy answered as it did. Shown to users.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// CamelCase ASCII, at most 64 bytes: condition reason, event reason and metric label.
+    pub code: String,
+    /// One sentence for a person, at most 1024 bytes.
+    pub message: String,
+}
+
+/// A fault in a settings document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsError {
+    /// RFC 6901 JSON pointer; empty for the document itself.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// Pods that must sit together: for now a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// Names the unit in the answer; for a group its index.
+    pub id: u32,
+    /// What it needs, leader first. Every entry's pods fit the unit's domain together.
+    pub pods: Vec<Demand>,
+    /// Higher is more important.
+    pub priority: i32,
+    /// Where its running pods sit, if they do.
+    pub current: Option<Place>,
+}
+
+/// The question to a placement policy: every waiting unit of one set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// `namespace/name` of the set.
+    pub owner: String,
+    /// The level at which no other unit may share a domain, if the set asks for exclusive placement.
+    pub exclusive: Option<LevelId>,
+    /// Ordered by priority, then id.
+    pub units: Vec<Unit>,
+}
+
+/// What to do with one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// All its pods go inside this domain.
+    Within(Place),
+    /// One node per pod, in the order of `unit.pods`.
+    Pinned(Vec<NodeId>),
+    /// The scheduler decides.
+    Unconstrained,
+    /// Not now. Ask again after so many milliseconds, or sooner if the cluster changes.
+    Hold {
+        /// Milliseconds until the next question.
+        retry_ms: u32,
+    },
+    /// Not ever, until the set or the settings change.
+    Refuse,
+}
+
+/// A policy's answer for one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// `Unit::id`.
+    pub unit: u32,
+    /// What to do with it.
+    pub decision: Decision,
+    /// Why.
+    pub reason: Reason,
+}

@@ -1,0 +1,86 @@
+//! Which ranks of a group may exist now: the values a startup policy reads and answers with.
+//!
+//! The same types serve the native policies in this module and WebAssembly components (`muster-policy-host` converts them to
+//! and from `wit/policy.wit`). Time is data: durations are measured by the host before the call.
+
+use crate::placement::Reason;
+
+/// What a pod of a group is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Exists, not bound to a node (this includes gated pods).
+    Pending,
+    /// Bound to a node, not running yet.
+    Scheduled,
+    /// Running, not ready.
+    Running,
+    /// Running and ready.
+    Ready,
+    /// All containers ended with success.
+    Succeeded,
+    /// Ended with failure.
+    Failed,
+    /// Has a deletion timestamp.
+    Terminating,
+}
+
+/// One existing pod of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Position in the group; 0 is the leader.
+    pub rank: u32,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Milliseconds in this phase.
+    pub in_phase_ms: u64,
+    /// Container restarts, all containers together.
+    pub restarts: u32,
+}
+
+/// One group, with the pods that exist, ascending by rank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Group index in its set.
+    pub index: u32,
+    /// Leader and workers.
+    pub size: u32,
+    /// Existing pods only.
+    pub pods: Vec<Pod>,
+    /// Milliseconds since the first pod was created; 0 when there is none.
+    pub age_ms: u64,
+    /// How often the group has been recreated.
+    pub recreations: u32,
+}
+
+/// The question to a startup policy: all groups of one set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// `namespace/name` of the set.
+    pub owner: String,
+    /// Its groups, ascending by index.
+    pub groups: Vec<Group>,
+}
+
+/// A half-open range of ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RankRange {
+    /// First rank admitted.
+    pub from: u32,
+    /// First rank not admitted any more.
+    pub to: u32,
+}
+
+/// The answer for one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Group index, as in the request.
+    pub group: u32,
+    /// Ranks that may exist now. Pods that exist are never deleted by narrowing this.
+    pub admit: Vec<RankRange>,
+    /// Delete every pod of the group and start over.
+    pub recreate: bool,
+    /// Ask again after so many milliseconds even if nothing changes.
+    pub recheck_ms: Option<u32>,
+    /// Why.
+    pub reason: Reason,
+}

@@ -1,0 +1,1 @@
+//! Runs placement and startup policies as WebAssembly components.

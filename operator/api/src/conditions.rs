@@ -1,0 +1,44 @@
+//! Condition types, reasons and messages of a set, and the reasons of its events.
+//!
+//! People script against these texts, so they are upstream's to the letter, except for what upstream doesn't have.
+
+/// Every group is ready.
+pub const AVAILABLE: &str = "Available";
+/// Groups are being created or becoming ready.
+pub const PROGRESSING: &str = "Progressing";
+/// A rolling update is under way.
+pub const UPDATE_IN_PROGRESS: &str = "UpdateInProgress";
+/// Muster's own: groups wait for a place. The message names each domain and its reason.
+pub const PLACEMENT_PENDING: &str = "PlacementPending";
+
+/// Reason of [`AVAILABLE`].
+pub const REASON_ALL_GROUPS_READY: &str = "AllGroupsReady";
+/// Reason of [`PROGRESSING`], and of events about objects that were created or deleted on the way.
+pub const REASON_GROUPS_PROGRESSING: &str = "GroupsProgressing";
+/// Reason of [`UPDATE_IN_PROGRESS`], and of events about groups that are being updated.
+pub const REASON_GROUPS_UPDATING: &str = "GroupsUpdating";
+
+/// Message of [`AVAILABLE`].
+pub const MESSAGE_ALL_GROUPS_READY: &str = "All replicas are ready";
+/// Message of [`PROGRESSING`].
+pub const MESSAGE_GROUPS_PROGRESSING: &str = "Replicas are progressing";
+/// Message of [`UPDATE_IN_PROGRESS`].
+pub const MESSAGE_GROUPS_UPDATING: &str = "Rolling Upgrade is in progress";
+
+/// Reasons of events.
+pub mod event {
+    /// A revision of the set was recorded.
+    pub const CREATING_REVISION: &str = "CreatingRevision";
+    /// Something was created, or a surplus group deleted.
+    pub const GROUPS_PROGRESSING: &str = super::REASON_GROUPS_PROGRESSING;
+    /// Groups are being moved to the current revision.
+    pub const GROUPS_UPDATING: &str = super::REASON_GROUPS_UPDATING;
+    /// An object could not be created.
+    pub const FAILED_CREATE: &str = "FailedCreate";
+    /// An object could not be updated.
+    pub const FAILED_UPDATE: &str = "FailedUpdate";
+    /// A group was restarted as a whole.
+    pub const RECREATE_GROUP: &str = "RecreateGroup";
+    /// Reporting controller of every event about a set.
+    pub const REPORTING_CONTROLLER: &str = "leaderworkerset";
+}

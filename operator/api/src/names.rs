@@ -1,0 +1,179 @@
+//! Every label, annotation, variable, object name and hash of the contract.
+//!
+//! Schedulers, queues, autoscalers and scripts read these, so they are upstream's to the byte; the last section is Muster's own.
+
+mod revision;
+
+pub use revision::{revision_hash, revision_name, revision_patch};
+
+use sha1::{Digest, Sha1};
+
+use crate::leader_worker_set::SubdomainPolicy;
+
+/// Labels of upstream's contract.
+pub mod label {
+    /// Name of the set; on everything that belongs to it. Admission selects by it.
+    pub const SET_NAME: &str = "leaderworkerset.sigs.k8s.io/name";
+    /// Index of the group, decimal.
+    pub const GROUP_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
+    /// Rank of the pod in its group, decimal; `0` is the leader.
+    pub const WORKER_INDEX: &str = "leaderworkerset.sigs.k8s.io/worker-index";
+    /// Key of the group; see [`super::group_key`].
+    pub const GROUP_KEY: &str = "leaderworkerset.sigs.k8s.io/group-key";
+    /// Key of the revision; see [`super::revision_hash`].
+    pub const REVISION: &str = "leaderworkerset.sigs.k8s.io/template-revision-hash";
+    /// Index of the subgroup in its group, decimal.
+    pub const SUBGROUP_INDEX: &str = "leaderworkerset.sigs.k8s.io/subgroup-index";
+    /// Key of the subgroup; see [`super::subgroup_key`].
+    pub const SUBGROUP_KEY: &str = "leaderworkerset.sigs.k8s.io/subgroup-key";
+    /// Kueue's queue. Muster never places a set that carries it.
+    pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
+}
+
+/// Annotations of upstream's contract and of Muster.
+pub mod annotation {
+    /// On a set: the node label whose domains each hold one group at most.
+    pub const EXCLUSIVE_TOPOLOGY: &str = "leaderworkerset.sigs.k8s.io/exclusive-topology";
+    /// On a set: the node label whose domains each hold one subgroup at most.
+    pub const SUBGROUP_EXCLUSIVE_TOPOLOGY: &str = "leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology";
+    /// On pods: size of the group, decimal.
+    pub const SIZE: &str = "leaderworkerset.sigs.k8s.io/size";
+    /// On the leader StatefulSet: the set's replicas when it was last applied, decimal.
+    pub const REPLICAS: &str = "leaderworkerset.sigs.k8s.io/replicas";
+    /// On workers: name of their leader pod.
+    pub const LEADER_NAME: &str = "leaderworkerset.sigs.k8s.io/leader-name";
+    /// On pods: size of the subgroup, decimal.
+    pub const SUBGROUP_SIZE: &str = "leaderworkerset.sigs.k8s.io/subgroup-size";
+    /// On pods: whether the leader belongs to a subgroup.
+    pub const SUBGROUP_POLICY_TYPE: &str = "leaderworkerset.sigs.k8s.io/subgroup-policy-type";
+    /// On leaders: `UniquePerReplica`; absent when the subdomain is shared.
+    pub const SUBDOMAIN_POLICY: &str = "leaderworkerset.sigs.k8s.io/subdomainPolicy";
+    /// On a set, by presence: restart groups only once they have been running.
+    pub const RECREATE_AFTER_START: &str = "leaderworkerset.sigs.k8s.io/experimental-recreate-group-after-start";
+    /// On workers: `true` when their leader asks for TPUs.
+    pub const LEADER_REQUESTS_TPUS: &str = "leaderworkerset.sigs.k8s.io/leader-requests-tpus";
+
+    /// On a set or its namespace: name of the [`crate::PlacementPolicy`] that says where groups go.
+    pub const PLACEMENT_POLICY: &str = "muster.dev/placement-policy";
+    /// On a set or its namespace: name of the [`crate::StartupPolicy`] that says when members start.
+    pub const STARTUP_POLICY: &str = "muster.dev/startup-policy";
+    /// On a set: what becomes of a group that fits nowhere; see [`super::Unplaceable`].
+    pub const UNPLACEABLE: &str = "muster.dev/unplaceable";
+    /// On pods: the placement decision that they carry out.
+    pub const PLACEMENT: &str = "muster.dev/placement";
+}
+
+/// Environment variables that every container of a set has, in this order and before all others.
+pub mod env {
+    /// DNS name of the group's leader; see [`super::leader_address`].
+    pub const LEADER_ADDRESS: &str = "LWS_LEADER_ADDRESS";
+    /// Pods in the group, leader included.
+    pub const GROUP_SIZE: &str = "LWS_GROUP_SIZE";
+    /// Rank of the pod in its group.
+    pub const WORKER_INDEX: &str = "LWS_WORKER_INDEX";
+    /// DNS names of the pods that share a TPU slice, by TPU worker id, separated by commas.
+    pub const TPU_WORKER_HOSTNAMES: &str = "TPU_WORKER_HOSTNAMES";
+    /// Position of the pod in its TPU slice.
+    pub const TPU_WORKER_ID: &str = "TPU_WORKER_ID";
+    /// Name of the TPU slice: the leader pod's.
+    pub const TPU_NAME: &str = "TPU_NAME";
+    /// Addresses with port of the processes that share a TPU slice.
+    pub const TPU_PROCESS_ADDRESSES: &str = "TPU_PROCESS_ADDRESSES";
+    /// Port of this pod's process.
+    pub const TPU_PROCESS_PORT: &str = "TPU_PROCESS_PORT";
+}
+
+/// Scheduling gate of a leader whose group has no place yet.
+pub const PLACEMENT_GATE: &str = "muster.dev/placement";
+
+/// What becomes of a group that fits nowhere: the values of [`annotation::UNPLACEABLE`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unplaceable {
+    /// Its leader is released to the scheduler, so that a cluster autoscaler sees a pending pod and may add a domain.
+    #[default]
+    Scheduler,
+    /// Its leader keeps the gate until a place is free.
+    Hold,
+}
+
+impl Unplaceable {
+    /// Every value as the annotation spells it.
+    pub const VALUES: [&'static str; 2] = ["Scheduler", "Hold"];
+
+    /// Reads the annotation's value; `None` when it is neither.
+    pub fn parse(value: &str) -> Option<Self> {
+        match value {
+            "Scheduler" => Some(Self::Scheduler),
+            "Hold" => Some(Self::Hold),
+            _ => None,
+        }
+    }
+}
+
+/// Name of the StatefulSet of all leaders.
+pub fn leader_stateful_set(set: &str) -> String {
+    set.to_owned()
+}
+
+/// Name of the leader pod of a group.
+pub fn leader_pod(set: &str, group: i32) -> String {
+    format!("{set}-{group}")
+}
+
+/// Name of the StatefulSet of one group's workers; the same as its leader pod's.
+pub fn worker_stateful_set(set: &str, group: i32) -> String {
+    leader_pod(set, group)
+}
+
+/// Name of a worker pod; ranks of workers begin with 1.
+pub fn worker_pod(set: &str, group: i32, rank: i32) -> String {
+    format!("{set}-{group}-{rank}")
+}
+
+/// Name of the headless service, and so the subdomain, of a group's pods.
+pub fn subdomain(set: &str, group: i32, policy: SubdomainPolicy) -> String {
+    match policy {
+        SubdomainPolicy::Shared => set.to_owned(),
+        SubdomainPolicy::UniquePerReplica => leader_pod(set, group),
+    }
+}
+
+/// Splits a pod's name into that of the StatefulSet that made it and its ordinal. `None` when no StatefulSet could have made it.
+///
+/// ```
+/// assert_eq!(muster_api::names::parent_and_ordinal("a-b-3"), Some(("a-b", 3)));
+/// ```
+pub fn parent_and_ordinal(pod: &str) -> Option<(&str, i32)> {
+    let (parent, ordinal) = pod.rsplit_once('-')?;
+    let digits = !ordinal.is_empty() && ordinal.bytes().all(|byte| byte.is_ascii_digit());
+    (digits && !parent.is_empty()).then_some(())?;
+    Some((parent, ordinal.parse().ok()?))
+}
+
+/// Key of a group: SHA-1 of `namespace/leader pod`, in hexadecimal.
+pub fn group_key(namespace: &str, leader_pod: &str) -> String {
+    hex_sha1(&format!("{namespace}/{leader_pod}"))
+}
+
+/// Key of a subgroup: SHA-1 of `leader pod/subgroup index`, in hexadecimal. Without the namespace, as upstream has it.
+pub fn subgroup_key(leader_pod: &str, subgroup: i32) -> String {
+    hex_sha1(&format!("{leader_pod}/{subgroup}"))
+}
+
+/// DNS name of a group's leader, without the cluster's domain.
+pub fn leader_address(set: &str, group: i32, subdomain: &str, namespace: &str) -> String {
+    format!("{set}-{group}.{subdomain}.{namespace}")
+}
+
+/// Label selector of a set's leaders, for a HorizontalPodAutoscaler.
+pub fn hpa_pod_selector(set: &str) -> String {
+    format!("{}={set},{}=0", label::SET_NAME, label::WORKER_INDEX)
+}
+
+fn hex_sha1(text: &str) -> String {
+    use std::fmt::Write as _;
+    Sha1::digest(text.as_bytes()).iter().fold(String::with_capacity(40), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}

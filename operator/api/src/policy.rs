@@ -1,0 +1,197 @@
+//! The policy objects: which WebAssembly component decides, with which settings and limits.
+//!
+//! `PlacementPolicy` says *where* a group goes, `StartupPolicy` says *when* its members start. Both are cluster-scoped, have the
+//! same spec and status, and differ only in the WIT world that their component must export.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Spec of a [`PlacementPolicy`]: the shared [`PolicySpec`], nothing more.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "policy.muster.dev",
+    version = "v1alpha1",
+    kind = "PlacementPolicy",
+    plural = "placementpolicies",
+    singular = "placementpolicy",
+    shortname = "plpol",
+    status = "PolicyStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "Decides where groups go: a WebAssembly component of the world placement-policy.",
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.*"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(transparent)]
+pub struct PlacementPolicySpec(pub PolicySpec);
+
+/// Spec of a [`StartupPolicy`]: the shared [`PolicySpec`], nothing more.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "policy.muster.dev",
+    version = "v1alpha1",
+    kind = "StartupPolicy",
+    plural = "startuppolicies",
+    singular = "startuppolicy",
+    shortname = "supol",
+    status = "PolicyStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "Decides when the members of a group start: a WebAssembly component of the world startup-policy.",
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.*"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(transparent)]
+pub struct StartupPolicySpec(pub PolicySpec);
+
+/// What both kinds of policy say about their component.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySpec {
+    /// Where the component comes from. Exactly one of its fields is set.
+    pub source: PolicySource,
+
+    /// Settings handed to the component, which checks them field by field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BTreeMap<String, Value>", extend("x-kubernetes-preserve-unknown-fields" = true))]
+    pub settings: Option<Value>,
+
+    /// What one call of the component may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<PolicyLimits>,
+
+    /// What decides instead when the component can't: Default means no policy, Hold means wait, LastGood means its previous version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Default"))]
+    pub on_failure: Option<OnFailure>,
+
+    /// Enforce applies the answers. Observe records them and applies the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Enforce"))]
+    pub mode: Option<PolicyMode>,
+
+    /// Namespaces whose sets may use the policy; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+}
+
+/// Where a component comes from. Exactly one field is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySource {
+    /// Name of a component that is part of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<String>,
+
+    /// An entry of a ConfigMap, under binaryData.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapSource>,
+}
+
+/// An entry of a ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapSource {
+    /// Namespace of the ConfigMap.
+    pub namespace: String,
+    /// Name of the ConfigMap.
+    pub name: String,
+    /// Key of the entry.
+    pub key: String,
+}
+
+/// What one call of a component may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyLimits {
+    /// Time for one call, from 1ms to 500ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "50ms"))]
+    pub deadline: Option<String>,
+
+    /// Memory of one instance, up to 256Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "64Mi"))]
+    pub memory: Option<String>,
+}
+
+/// What decides when a component can't.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFailure {
+    /// As if the set had no policy.
+    #[default]
+    Default,
+    /// Nothing: new groups wait.
+    Hold,
+    /// The version of the component that answered last.
+    LastGood,
+}
+
+/// What becomes of a component's answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PolicyMode {
+    /// They are applied.
+    #[default]
+    Enforce,
+    /// They are recorded, and the default is applied.
+    Observe,
+}
+
+/// What was last seen of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    /// Whether the policy can be used, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+
+    /// Generation of the policy that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The component that answers now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<ActiveComponent>,
+
+    /// The component that is being loaded, or that could not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateComponent>,
+
+    /// What the last failed load or call said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// The component that answers for a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveComponent {
+    /// Digest of its bytes, `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+    /// Name that it gives itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Version that it gives itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Since when it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+/// A component that does not answer yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CandidateComponent {
+    /// Digest of its bytes, `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+}

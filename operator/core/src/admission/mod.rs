@@ -1,0 +1,25 @@
+//! What a pod of a set learns about itself when it is admitted: identity, environment, scheduling gate.
+//!
+//! ```text
+//!  set, namespace, operator default ──► choice ──► Choice { placement, startup, exclusive, gated }
+//!                                                             │ gated
+//!  pod (raw JSON) ──► identity ──► gate ◄─────────────────────┘──► environment ──► pod (raw JSON), or a refusal
+//! ```
+//!
+//! Everything here is a pure function of its arguments. Pods are raw JSON, because a template belongs to its author: a
+//! field newer than our bindings passes through untouched. Applying [`mutate`] to its own result changes nothing, so it
+//! does not matter how often the API server calls again.
+//!
+//! What this never adds: pod affinity or anti-affinity. Exclusive placement is decided for whole groups by
+//! [`crate::placement`] and reaches a pod as a node selector; the gate holds a leader until then.
+
+mod choice;
+mod environment;
+mod identity;
+mod pod;
+
+pub use choice::{Choice, Defaults, OPT_OUT, choose};
+pub use pod::{AdmissionError, Outcome, Placement, PodContext, mutate};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! Admission of one pod: is it ours, who is it, does it wait for a place, what does it know.
+
+use muster_api::names::{PLACEMENT_GATE, annotation, label};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use super::environment::{self, GroupEnvironment};
+use super::identity;
+
+/// Whether Muster decides where the groups of the pod's set go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Somebody else does (the scheduler, Kueue): the pod goes to the scheduler as it is.
+    None,
+    /// Muster does: leaders wait behind the scheduling gate until their group has a place.
+    Gate,
+}
+
+/// What admission has to know besides the pod itself.
+#[derive(Clone, Copy, Debug)]
+pub struct PodContext<'a> {
+    /// The namespace of the request. A pod on its way in need not name its own.
+    pub namespace: &'a str,
+    /// From [`super::Choice::gated`] of the pod's set.
+    pub placement: Placement,
+}
+
+/// What became of the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The pod does not belong to a set; not one byte of it was changed.
+    Foreign,
+    /// A leader, now with its identity and environment.
+    Leader {
+        /// Whether it waits behind the gate.
+        gated: bool,
+    },
+    /// A worker, now with its identity and environment.
+    Worker,
+}
+
+/// Why a pod is refused. The texts are upstream's where upstream refuses the same pod.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AdmissionError {
+    /// The name does not end in a dash and a number, so the pod was not made by a StatefulSet.
+    #[error("parsing pod ordinal for pod {pod}")]
+    NoOrdinal {
+        /// Name of the pod.
+        pod: String,
+    },
+    /// A pod of a worker template whose name says rank 0. Upstream labels it as one more leader of the group.
+    #[error("pod {pod} is a worker by its template and the leader by its name: workers are numbered from 1")]
+    SecondLeader {
+        /// Name of the pod.
+        pod: String,
+    },
+    /// An annotation that must be a number is none.
+    #[error("strconv.Atoi: parsing {value:?}: {reason}")]
+    NotANumber {
+        /// What the annotation says.
+        value: String,
+        /// In the words of Go's `strconv`.
+        reason: &'static str,
+    },
+    /// The subgroup size is below one. Upstream divides by it and panics.
+    #[error("annotation leaderworkerset.sigs.k8s.io/subgroup-size of pod {pod} is {value}, but must be at least 1")]
+    SubgroupSize {
+        /// What the annotation says.
+        value: i32,
+        /// Name of the pod.
+        pod: String,
+    },
+    /// A worker whose template doesn't say which group it belongs to.
+    #[error("Failure constructing environment variables, no group index label found for pod {pod}")]
+    NoGroupIndex {
+        /// `namespace/name` of the pod.
+        pod: String,
+    },
+    /// The object is not shaped like a pod.
+    #[error("{field} of the pod is not {expected}")]
+    Malformed {
+        /// Path of the field.
+        field: &'static str,
+        /// What should have been there.
+        expected: &'static str,
+    },
+}
+
+/// Gives a pod of a set its identity, its gate and its environment; leaves any other pod alone.
+///
+/// A pod belongs to a set when it has both the set's name as a label and the size annotation, which every template of a
+/// set carries. Upstream *rejects* a pod with the label and without the annotation; such a pod is mostly somebody's
+/// debugging copy with the labels still on it, so Muster lets it pass as it is. On an error the pod may be half changed
+/// and must be refused.
+///
+/// # Errors
+/// [`AdmissionError`] when the pod is of a set but its name, labels or annotations don't say where in it.
+pub fn mutate(pod: &mut Value, context: &PodContext<'_>) -> Result<Outcome, AdmissionError> {
+    let mut pod = PodView { pod };
+    let (Some(set), Some(size)) = (pod.label(label::SET_NAME), pod.annotation(annotation::SIZE)) else {
+        return Ok(Outcome::Foreign);
+    };
+    let (set, group_size) = (set.to_owned(), size.to_owned());
+    let size = identity::number(&group_size)?;
+    let leader = pod.label(label::WORKER_INDEX) == Some("0");
+    let outcome = if leader {
+        identity::of_leader(&mut pod, context)?;
+        Outcome::Leader { gated: context.placement == Placement::Gate && pod.gate()? }
+    } else {
+        identity::of_worker(&mut pod, size)?;
+        Outcome::Worker
+    };
+    // Between identity and the group's variables is where variables of a resource (TPU workers) are appended, and where
+    // a worker takes its own node selector from a per-rank annotation of its template.
+    let text = |label: Option<&str>| label.unwrap_or_default().to_owned();
+    let Some(group_index) = pod.label(label::GROUP_INDEX) else {
+        return Err(AdmissionError::NoGroupIndex { pod: format!("{}/{}", context.namespace, pod.name()) });
+    };
+    let group = GroupEnvironment {
+        leader_address: format!("{set}-{group_index}.{}.{}", pod.subdomain(), context.namespace),
+        group_size,
+        worker_index: text(pod.label(label::WORKER_INDEX)),
+    };
+    environment::inject(&mut pod, &group)?;
+    Ok(outcome)
+}
+
+/// Typed access to the few fields of a raw pod that admission reads and writes.
+pub(super) struct PodView<'a> {
+    pod: &'a mut Value,
+}
+
+impl PodView<'_> {
+    pub(super) fn name(&self) -> &str {
+        self.pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub(super) fn label(&self, key: &str) -> Option<&str> {
+        self.pod.get("metadata")?.get("labels")?.get(key)?.as_str()
+    }
+
+    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
+        self.pod.get("metadata")?.get("annotations")?.get(key)?.as_str()
+    }
+
+    pub(super) fn set_label(&mut self, key: &str, value: &str) -> Result<(), AdmissionError> {
+        let labels = object(self.pod, "metadata").and_then(|metadata| child(metadata, "labels"));
+        let labels = labels.ok_or(AdmissionError::Malformed { field: "metadata.labels", expected: "an object" })?;
+        labels.insert(key.to_owned(), value.into());
+        Ok(())
+    }
+
+    fn subdomain(&self) -> &str {
+        self.pod.pointer("/spec/subdomain").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub(super) fn set_subdomain(&mut self, name: &str) -> Result<(), AdmissionError> {
+        self.spec()?.insert("subdomain".to_owned(), name.into());
+        Ok(())
+    }
+
+    /// Adds the scheduling gate once. A pod that names its node already is past any placing (and the API server
+    /// refuses a gate on it), so that one stays as it is. Returns whether the pod is gated now.
+    fn gate(&mut self) -> Result<bool, AdmissionError> {
+        let spec = self.spec()?;
+        if spec.get("nodeName").and_then(Value::as_str).is_some_and(|node| !node.is_empty()) {
+            return Ok(false);
+        }
+        let gates = list(spec, "schedulingGates")
+            .ok_or(AdmissionError::Malformed { field: "spec.schedulingGates", expected: "a list" })?;
+        let ours = |gate: &Value| gate.get("name").and_then(Value::as_str) == Some(PLACEMENT_GATE);
+        if !gates.iter().any(ours) {
+            gates.push(json!({"name": PLACEMENT_GATE}));
+        }
+        Ok(true)
+    }
+
+    /// Containers and init containers, in no order that matters.
+    pub(super) fn containers(&mut self) -> Result<impl Iterator<Item = &mut Value>, AdmissionError> {
+        let mut lists = Vec::new();
+        for (key, value) in self.spec()? {
+            match (key.as_str(), value) {
+                ("containers" | "initContainers", Value::Array(containers)) => lists.push(containers),
+                ("containers" | "initContainers", value) if !value.is_null() => {
+                    return Err(AdmissionError::Malformed { field: "spec.containers", expected: "a list" });
+                }
+                _ => {}
+            }
+        }
+        Ok(lists.into_iter().flatten())
+    }
+
+    fn spec(&mut self) -> Result<&mut Map<String, Value>, AdmissionError> {
+        object(self.pod, "spec").ok_or(AdmissionError::Malformed { field: "spec", expected: "an object" })
+    }
+}
+
+/// The object under `key`, if there is one.
+fn object<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Value>> {
+    value.get_mut(key)?.as_object_mut()
+}
+
+/// The object under `key`, made if there is none (or a null, which means the same).
+fn child<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Map<String, Value>> {
+    let value = parent.entry(key).or_insert(Value::Null);
+    if value.is_null() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut()
+}
+
+/// The list under `key`, made if there is none (or a null, which means the same).
+fn list<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Vec<Value>> {
+    let value = parent.entry(key).or_insert(Value::Null);
+    if value.is_null() {
+        *value = Value::Array(Vec::new());
+    }
+    value.as_array_mut()
+}

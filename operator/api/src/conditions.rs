@@ -39,6 +39,16 @@ pub mod event {
     pub const FAILED_UPDATE: &str = "FailedUpdate";
     /// A group was restarted as a whole.
     pub const RECREATE_GROUP: &str = "RecreateGroup";
+    /// A group was given its place (Muster's own).
+    pub const GROUP_PLACED: &str = "GroupPlaced";
+    /// A group could not be given the place that was decided (Muster's own).
+    pub const FAILED_PLACE: &str = "FailedPlace";
+    /// A group gave its place up to be placed again (Muster's own).
+    pub const PLACED_AGAIN: &str = "GroupPlacedAgain";
+    /// The spec of a set that slipped past admission can't be worked with (Muster's own).
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// A policy failed and its fallback was used (Muster's own).
+    pub const POLICY_FAILED: &str = "PolicyFailed";
     /// Reporting controller of every event about a set.
     pub const REPORTING_CONTROLLER: &str = "leaderworkerset";
 }

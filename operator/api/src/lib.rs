@@ -8,6 +8,7 @@
 //!  conditions          condition types, reasons and messages; event reasons
 //!  defaults            what a set looks like once every default is filled in
 //!  validate            what a set must be, with errors that name field, value and remedy
+//!  field               errors that name a field, its value and the remedy
 //!  scaled              "25%" of 7, rounded up or down
 //!  crd                 the CustomResourceDefinitions of `deploy/crd`
 //! ```
@@ -21,10 +22,14 @@
 
 pub mod conditions;
 pub mod defaults;
+pub mod field;
 pub mod leader_worker_set;
 pub mod names;
 pub mod policy;
+pub mod scaled;
+mod syntax;
 pub mod template;
+pub mod validate;
 
 pub use leader_worker_set::{LeaderWorkerSet, LeaderWorkerSetSpec, LeaderWorkerSetStatus};
 pub use policy::{PlacementPolicy, StartupPolicy};

@@ -3,13 +3,20 @@
 //! `PlacementPolicy` says *where* a group goes, `StartupPolicy` says *when* its members start. Both are cluster-scoped, have the
 //! same spec and status, and differ only in the WIT world that their component must export.
 
-use std::collections::BTreeMap;
+mod limits;
+mod validate;
+
+pub use validate::validate_policy;
+
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use crate::field::FieldError;
 
 /// Spec of a [`PlacementPolicy`]: the shared [`PolicySpec`], nothing more.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,7 +69,7 @@ pub struct PolicySpec {
 
     /// Settings handed to the component, which checks them field by field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "BTreeMap<String, Value>", extend("x-kubernetes-preserve-unknown-fields" = true))]
+    #[schemars(schema_with = "any_object")]
     pub settings: Option<Value>,
 
     /// What one call of the component may use.
@@ -194,4 +201,70 @@ pub struct ActiveComponent {
 pub struct CandidateComponent {
     /// Digest of its bytes, `sha256:` and 64 hexadecimal digits.
     pub digest: String,
+}
+
+/// Settings are whatever the component makes of them.
+fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// What the two kinds of policy have in common, for code that treats them alike.
+pub trait Policy: kube::Resource<DynamicType = ()> {
+    /// What the policy should be.
+    fn policy(&self) -> &PolicySpec;
+    /// What was last seen of it.
+    fn status(&self) -> Option<&PolicyStatus>;
+}
+
+impl Policy for PlacementPolicy {
+    fn policy(&self) -> &PolicySpec {
+        &self.spec.0
+    }
+
+    fn status(&self) -> Option<&PolicyStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl Policy for StartupPolicy {
+    fn policy(&self) -> &PolicySpec {
+        &self.spec.0
+    }
+
+    fn status(&self) -> Option<&PolicyStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl PolicySpec {
+    /// What decides instead when the component can't.
+    pub fn on_failure(&self) -> OnFailure {
+        self.on_failure.unwrap_or_default()
+    }
+
+    /// What becomes of the answers.
+    pub fn mode(&self) -> PolicyMode {
+        self.mode.unwrap_or_default()
+    }
+
+    /// The settings for the component; an empty object when there are none.
+    pub fn settings(&self) -> Value {
+        self.settings.clone().unwrap_or_else(|| Value::Object(Map::new()))
+    }
+
+    /// Time for one call.
+    ///
+    /// # Errors
+    /// When the text is no duration or out of bounds.
+    pub fn deadline(&self) -> Result<Duration, FieldError> {
+        limits::deadline(self.limits.as_ref().and_then(|limits| limits.deadline.as_deref()))
+    }
+
+    /// Memory of one instance, in bytes.
+    ///
+    /// # Errors
+    /// When the text is no amount of memory or out of bounds.
+    pub fn memory(&self) -> Result<u64, FieldError> {
+        limits::memory(self.limits.as_ref().and_then(|limits| limits.memory.as_deref()))
+    }
 }

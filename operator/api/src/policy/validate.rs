@@ -1,0 +1,79 @@
+//! What a policy must say. Whether its component exists and likes its settings is found out when it is loaded.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{ConfigMapSource, PolicySource, PolicySpec};
+use crate::field::FieldError;
+use crate::syntax::{is_dns1123_subdomain, is_label_key};
+
+/// Everything that is wrong with a policy's spec; empty when it can be loaded.
+pub fn validate_policy(spec: &PolicySpec) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    check_source(&spec.source, &mut errors);
+    if let Some(settings) = &spec.settings
+        && !settings.is_object()
+    {
+        errors.push(FieldError::invalid("spec.settings", settings.clone(), "must be an object"));
+    }
+    errors.extend(spec.deadline().err());
+    errors.extend(spec.memory().err());
+    if let Some(selector) = &spec.namespace_selector {
+        check_selector(selector, &mut errors);
+    }
+    errors
+}
+
+fn check_source(source: &PolicySource, errors: &mut Vec<FieldError>) {
+    match (&source.built_in, &source.config_map) {
+        (None, None) => errors.push(FieldError::required("spec.source", "set one of builtIn, configMap")),
+        (Some(_), Some(_)) => {
+            errors.push(FieldError::forbidden("spec.source.configMap", "builtIn is set too; a policy has exactly one source"));
+        }
+        (Some(name), None) if name.is_empty() => {
+            errors.push(FieldError::required("spec.source.builtIn", "name a component that is part of the operator"));
+        }
+        (Some(_), None) => {}
+        (None, Some(config_map)) => check_config_map(config_map, errors),
+    }
+}
+
+fn check_config_map(source: &ConfigMapSource, errors: &mut Vec<FieldError>) {
+    let ConfigMapSource { namespace, name, key } = source;
+    for (field, value) in [("namespace", namespace), ("name", name)] {
+        let path = format!("spec.source.configMap.{field}");
+        if value.is_empty() {
+            errors.push(FieldError::required(path, format!("the {field} of the ConfigMap that holds the component")));
+        } else if !is_dns1123_subdomain(value) {
+            errors.push(FieldError::invalid(path, value.as_str(), "must consist of lower case letters, digits, '-' and '.'"));
+        }
+    }
+    if key.is_empty() {
+        errors.push(FieldError::required("spec.source.configMap.key", "the entry of binaryData that holds the component"));
+    }
+}
+
+fn check_selector(selector: &LabelSelector, errors: &mut Vec<FieldError>) {
+    for (index, requirement) in selector.match_expressions.iter().flatten().enumerate() {
+        let path = format!("spec.namespaceSelector.matchExpressions[{index}]");
+        let has_values = requirement.values.as_ref().is_some_and(|values| !values.is_empty());
+        match (requirement.operator.as_str(), has_values) {
+            ("In" | "NotIn", true) | ("Exists" | "DoesNotExist", false) => {}
+            (operator @ ("In" | "NotIn"), false) => {
+                errors.push(FieldError::required(format!("{path}.values"), format!("the operator {operator} needs values")));
+            }
+            (operator @ ("Exists" | "DoesNotExist"), true) => {
+                errors.push(FieldError::forbidden(format!("{path}.values"), format!("the operator {operator} takes no values")));
+            }
+            (other, _) => {
+                let supported = ["In", "NotIn", "Exists", "DoesNotExist"];
+                errors.push(FieldError::not_supported(format!("{path}.operator"), other, &supported));
+            }
+        }
+        if !is_label_key(&requirement.key) {
+            errors.push(FieldError::invalid(format!("{path}.key"), requirement.key.as_str(), "must be the key of a label"));
+        }
+    }
+    for key in selector.match_labels.iter().flatten().map(|(key, _)| key).filter(|key| !is_label_key(key)) {
+        errors.push(FieldError::invalid("spec.namespaceSelector.matchLabels", key.as_str(), "must be the key of a label"));
+    }
+}

@@ -1,5 +1,33 @@
 //! What the cluster looks like, as placement needs it.
+//!
+//! ```text
+//!  Node, Pod events ──► Index: node table · used room · levels/domains · shapes · fit · ledger
+//!                         │  snapshot(View)                   ▲ hold, try_hold, release
+//!                         ▼                                   │
+//!                       Snapshot (frozen) ──► policy ──► check ──► holding
+//! ```
+//!
+//! Everything here is a pure data structure: events go in, frozen views come out. An index that has seen events one by one
+//! equals an index built from the objects that are left.
 
+pub mod amounts;
+mod commit;
+pub mod explain;
+mod fit;
+mod holders;
+pub mod index;
+pub mod ledger;
+mod level;
+pub mod node;
+mod packing;
+mod reserve;
+pub mod shape;
 pub mod snapshot;
 
-pub use snapshot::Snapshot;
+pub use explain::{DomainReport, Explanation, Verdict};
+pub use index::Index;
+pub use ledger::{GroupId, Holding};
+pub use shape::Shape;
+pub use snapshot::{Scope, Snapshot, View};
+
+pub(crate) use packing::{Claims, Packing};

@@ -1,43 +1,279 @@
 //! A frozen view of the cluster for one placement decision.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
-use crate::placement::{Demand, DomainId, LevelId, NodeId, ShapeId};
+use super::holders::{Holders, exclusive_rows, holders, row_of};
+use super::ledger::{GroupId, Ledger};
+use super::level::Level;
+use super::node::Node;
+use super::packing::{Claims, Packing, Room};
+use super::shape::Shape;
+use crate::placement::{Demand, DomainId, LevelId, NodeId, Place, ShapeId};
+
+/// Whom an exclusive group keeps away from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Every group of the same namespace, whether exclusive or not: what upstream's anti-affinity sees.
+    #[default]
+    Namespace,
+    /// Every group of the cluster.
+    Cluster,
+}
+
+/// What a decision wants to see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Label keys, widest first. Their positions are the level ids.
+    pub levels: Vec<String>,
+    /// Their positions are the shape ids.
+    pub shapes: Vec<Shape>,
+    /// Namespace of the owner.
+    pub namespace: String,
+    /// Whom the owner's groups keep away from.
+    pub scope: Scope,
+    /// The groups being placed: their own pods and holdings don't count against them.
+    pub for_groups: BTreeSet<GroupId>,
+    /// Names of nodes that are no good for these groups: they count as not ready.
+    pub avoid: BTreeSet<String>,
+}
 
 /// A frozen, read-only view of the cluster: flat columns, cheap to clone, safe to hand to a policy.
 ///
 /// Methods that take an id return an empty column, `None` or 0 for an id that the snapshot does not have; a policy can ask
 /// nonsense and gets nothing.
 #[derive(Debug, Clone)]
-pub struct Snapshot {}
+pub struct Snapshot(Arc<Frozen>);
+
+#[derive(Debug)]
+pub(super) struct Frozen {
+    pub(super) generation: u64,
+    pub(super) view: View,
+    pub(super) nodes: Arc<Vec<Arc<Node>>>,
+    pub(super) levels: Vec<Arc<Level>>,
+    /// Levels that holdings refer to.
+    pub(super) held_levels: BTreeMap<String, Arc<Level>>,
+    pub(super) ledger: Arc<Ledger>,
+    /// By shape: slots per node.
+    pub(super) fit: Vec<Arc<[u32]>>,
+    pub(super) lazy: Lazy,
+}
+
+/// Columns that are made when they are first asked for; by level, and by level and shape.
+#[derive(Debug)]
+pub(super) struct Lazy {
+    parents: Vec<OnceLock<Arc<[u32]>>>,
+    domain_fit: Vec<Vec<OnceLock<Arc<[u32]>>>>,
+    holders: Vec<OnceLock<Holders>>,
+    exclusive: OnceLock<BTreeMap<u32, String>>,
+}
+
+impl Lazy {
+    pub(super) fn for_view(view: &View) -> Self {
+        fn cells<T>(count: usize) -> Vec<OnceLock<T>> {
+            (0..count).map(|_| OnceLock::new()).collect()
+        }
+        Self {
+            parents: cells(view.levels.len()),
+            domain_fit: view.levels.iter().map(|_| cells(view.shapes.len())).collect(),
+            holders: cells(view.levels.len()),
+            exclusive: OnceLock::new(),
+        }
+    }
+}
+
+impl From<Frozen> for Snapshot {
+    fn from(frozen: Frozen) -> Self {
+        Self(Arc::new(frozen))
+    }
+}
 
 impl Snapshot {
     /// Equal numbers mean equal content.
-    pub fn generation(&self) -> u64 { todo!() }
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// What was asked for.
+    pub fn view(&self) -> &View {
+        &self.0.view
+    }
+
     /// Label keys of the topology, in the order the view was asked for.
-    pub fn levels(&self) -> &[String] { todo!() }
+    pub fn levels(&self) -> &[String] {
+        &self.0.view.levels
+    }
+
     /// How many nodes there are.
-    pub fn node_count(&self) -> u32 { todo!() }
+    pub fn node_count(&self) -> u32 {
+        u32::try_from(self.0.nodes.len()).unwrap_or(u32::MAX)
+    }
+
     /// How many domains the level has.
-    pub fn domain_count(&self, _level: LevelId) -> u32 { todo!() }
+    pub fn domain_count(&self, level: LevelId) -> u32 {
+        self.level(level).map_or(0, |level| u32::try_from(level.names.len()).unwrap_or(u32::MAX))
+    }
+
     /// For every domain of `level`: the domain of the level before it that contains it; `NONE` where there is none or they do not nest.
-    pub fn domain_parents(&self, _level: LevelId) -> Arc<[u32]> { todo!() }
+    pub fn domain_parents(&self, level: LevelId) -> Arc<[u32]> {
+        let Some((cell, inner)) = self.0.lazy.parents.get(level.0 as usize).zip(self.level(level)) else { return [].into() };
+        let around = level.0.checked_sub(1).and_then(|wider| self.level(LevelId(wider)));
+        Arc::clone(
+            cell.get_or_init(|| inner.rows.iter().map(|rows| around.map_or(DomainId::NONE.0, |o| common(o, rows))).collect()),
+        )
+    }
+
     /// For every domain of `level`: how many pods of this shape fit after the scheduler's hard filters.
-    pub fn domain_fit(&self, _level: LevelId, _shape: ShapeId) -> Arc<[u32]> { todo!() }
+    pub fn domain_fit(&self, level: LevelId, shape: ShapeId) -> Arc<[u32]> {
+        let cell = self.0.lazy.domain_fit.get(level.0 as usize).and_then(|shapes| shapes.get(shape.0 as usize));
+        let Some(((cell, level), fit)) = cell.zip(self.level(level)).zip(self.0.fit.get(shape.0 as usize)) else {
+            return [].into();
+        };
+        let sum = |rows: &Vec<u32>| rows.iter().fold(0_u32, |sum, row| sum.saturating_add(fit[*row as usize]));
+        Arc::clone(cell.get_or_init(|| level.rows.iter().map(sum).collect()))
+    }
+
     /// For every domain of `level`: how many other units sit there, as the request's owner must see them (0 is free).
-    pub fn domain_holders(&self, _level: LevelId) -> Arc<[u32]> { todo!() }
+    pub fn domain_holders(&self, level: LevelId) -> Arc<[u32]> {
+        self.holders(level).map_or_else(|| [].into(), |holders| Arc::clone(&holders.count))
+    }
+
     /// For every node: its domain at `level`.
-    pub fn node_domains(&self, _level: LevelId) -> Arc<[u32]> { todo!() }
+    pub fn node_domains(&self, level: LevelId) -> Arc<[u32]> {
+        self.level(level).map_or_else(|| [].into(), |level| Arc::clone(&level.of_node))
+    }
+
     /// For every node: how many pods of this shape fit.
-    pub fn node_fit(&self, _shape: ShapeId) -> Arc<[u32]> { todo!() }
+    pub fn node_fit(&self, shape: ShapeId) -> Arc<[u32]> {
+        self.0.fit.get(shape.0 as usize).map_or_else(|| [].into(), Arc::clone)
+    }
+
     /// The nodes of one domain and how many pods of this shape fit on each, in the same order.
-    pub fn nodes_in(&self, _level: LevelId, _domain: DomainId, _shape: ShapeId) -> (Vec<u32>, Vec<u32>) { todo!() }
+    pub fn nodes_in(&self, level: LevelId, domain: DomainId, shape: ShapeId) -> (Vec<u32>, Vec<u32>) {
+        let rows = self.rows(Place { level, domain });
+        let Some(fit) = self.0.fit.get(shape.0 as usize) else { return (Vec::new(), Vec::new()) };
+        (rows.to_vec(), rows.iter().map(|row| fit[*row as usize]).collect())
+    }
+
     /// At most `limit` domains of `level` with room for all of `pods` together, least leftover first, ties by name; only free ones if `exclusive`.
-    pub fn best_domains(&self, _level: LevelId, _pods: &[Demand], _exclusive: bool, _limit: u32) -> Vec<u32> { todo!() }
+    pub fn best_domains(&self, level: LevelId, pods: &[Demand], exclusive: bool, limit: u32) -> Vec<u32> {
+        let holders = self.domain_holders(level);
+        let mut fitting: Vec<(u32, u32)> = (0..self.domain_count(level))
+            .filter(|domain| !exclusive || holders[*domain as usize] == 0)
+            .filter_map(|domain| {
+                let packing = self.pack(Place { level, domain: DomainId(domain) }, pods, &Claims::new());
+                packing.is_complete().then_some((packing.leftover, domain))
+            })
+            .collect();
+        // Domain ids are in the order of names.
+        fitting.sort_unstable();
+        fitting.into_iter().take(limit as usize).map(|(_, domain)| domain).collect()
+    }
+
     /// The label value that makes the domain.
-    pub fn domain_name(&self, _level: LevelId, _domain: DomainId) -> Option<&str> { todo!() }
+    pub fn domain_name(&self, level: LevelId, domain: DomainId) -> Option<&str> {
+        self.level(level)?.names.get(domain.0 as usize).map(String::as_str)
+    }
+
     /// The node's name.
-    pub fn node_name(&self, _node: NodeId) -> Option<&str> { todo!() }
+    pub fn node_name(&self, node: NodeId) -> Option<&str> {
+        self.0.nodes.get(node.0 as usize).map(|node| node.facts.name.as_str())
+    }
+
     /// One label of one node.
-    pub fn node_label(&self, _node: NodeId, _key: &str) -> Option<&str> { todo!() }
+    pub fn node_label(&self, node: NodeId, key: &str) -> Option<&str> {
+        self.0.nodes.get(node.0 as usize)?.facts.labels.get(key).map(String::as_str)
+    }
+
+    /// The level of that label key, if the view has it.
+    pub fn level_of(&self, key: &str) -> Option<LevelId> {
+        let position = self.levels().iter().position(|level| level == key)?;
+        u32::try_from(position).ok().map(LevelId)
+    }
+
+    /// The place with that label key and value, if it exists.
+    pub fn place_of(&self, key: &str, value: &str) -> Option<Place> {
+        let level = self.level_of(key)?;
+        Some(Place { level, domain: DomainId(self.level(level)?.domain(value)?) })
+    }
+
+    /// The node of that name.
+    pub fn node_of(&self, name: &str) -> Option<NodeId> {
+        row_of(&self.0.nodes, name).map(NodeId)
+    }
+
+    /// Whether all these pods fit the domain together, with what is bound and reserved there.
+    pub fn fits(&self, place: Place, pods: &[Demand]) -> bool {
+        self.knows(place, pods) && self.pack(place, pods, &Claims::new()).is_complete()
+    }
+
+    /// Whether domain and shapes exist in this snapshot.
+    pub(crate) fn knows(&self, place: Place, pods: &[Demand]) -> bool {
+        let shapes = self.0.view.shapes.len();
+        self.domain_name(place.level, place.domain).is_some() && pods.iter().all(|demand| (demand.shape.0 as usize) < shapes)
+    }
+
+    /// Packs the pods into the domain on top of `claims`.
+    pub(crate) fn pack(&self, place: Place, pods: &[Demand], claims: &Claims) -> Packing {
+        self.with_room(|room| room.pack(self.rows(place), pods, claims))
+    }
+
+    /// Gives the node table to a packing.
+    pub(crate) fn with_room<T>(&self, packs: impl FnOnce(&Room<'_>) -> T) -> T {
+        let fit = |row: u32, shape: usize| self.0.fit[shape][row as usize];
+        packs(&Room { nodes: &self.0.nodes, shapes: &self.0.view.shapes, fit: &fit })
+    }
+
+    /// Rows of the domain's nodes; none if there is no such domain.
+    pub(crate) fn rows(&self, place: Place) -> &[u32] {
+        self.level(place.level).map_or(&[], |level| level.rows_of(place.domain.0))
+    }
+
+    /// The one domain of `level` that has all these nodes.
+    pub(crate) fn around(&self, level: LevelId, rows: &[u32]) -> Option<DomainId> {
+        Some(DomainId(common(self.level(level)?, rows))).filter(|domain| *domain != DomainId::NONE)
+    }
+
+    /// The group that holds the domain, for messages.
+    pub(crate) fn holder(&self, place: Place) -> Option<&str> {
+        self.holders(place.level)?.first.get(&place.domain.0).map(String::as_str)
+    }
+
+    /// The group that has this node for itself, for messages.
+    pub(crate) fn exclusive_holder(&self, row: u32) -> Option<&str> {
+        let frozen = &self.0;
+        let rows = frozen.lazy.exclusive.get_or_init(|| exclusive_rows(&frozen.ledger, &frozen.view, &frozen.held_levels));
+        rows.get(&row).map(String::as_str)
+    }
+
+    /// Claims room for one pod on a node; false if there is none.
+    pub(super) fn takes(&self, row: u32, shape: &Shape, claims: &mut Claims) -> bool {
+        let node = &self.0.nodes[row as usize];
+        let free = shape.excluded_from(&node.facts).is_none() && node.room(shape.requests(), claims.get(&row)) > 0;
+        if free {
+            claims.entry(row).or_default().add(shape.requests(), 1);
+        }
+        free
+    }
+
+    pub(super) fn level(&self, level: LevelId) -> Option<&Level> {
+        self.0.levels.get(level.0 as usize).map(AsRef::as_ref)
+    }
+
+    pub(super) fn nodes(&self) -> &[Arc<Node>] {
+        &self.0.nodes
+    }
+
+    fn holders(&self, level: LevelId) -> Option<&Holders> {
+        let frozen = &self.0;
+        let (cell, level) = frozen.lazy.holders.get(level.0 as usize).zip(self.level(level))?;
+        Some(cell.get_or_init(|| holders(&frozen.ledger, &frozen.view, &frozen.nodes, level, &frozen.held_levels)))
+    }
+}
+
+/// The domain that all rows share, or `NONE`.
+fn common(level: &Level, rows: &[u32]) -> u32 {
+    let mut domains = rows.iter().map(|row| level.of_node[*row as usize]);
+    let first = domains.next().unwrap_or(DomainId::NONE.0);
+    if domains.all(|domain| domain == first) { first } else { DomainId::NONE.0 }
 }

@@ -3,6 +3,7 @@
 //! The same types serve the native policy ([`native`]) and WebAssembly components (`muster-policy-host` converts them to and
 //! from `wit/policy.wit`). Ids are row numbers of one [`Snapshot`](crate::cluster::Snapshot) and mean nothing outside the call.
 
+pub mod check;
 pub mod native;
 
 use serde::{Deserialize, Serialize};

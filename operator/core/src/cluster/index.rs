@@ -1,0 +1,276 @@
+//! The live picture of the cluster, kept up by events and read through snapshots.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node as ApiNode, Pod};
+
+use super::amounts::Amounts;
+use super::fit::Fits;
+use super::holders::row_of;
+use super::ledger::{GroupId, Holding, Ledger, PodFacts};
+use super::level::Level;
+use super::node::{Facts, Node};
+use super::packing::Claims;
+use super::reserve::{own_use, reserve};
+use super::shape::Shape;
+use super::snapshot::{Frozen, Lazy, Snapshot, View};
+use crate::placement::Demand;
+use crate::placement::check::{Assignment, Rejection};
+
+/// How many snapshots are kept to be handed out again while nothing changes.
+const RECENT: usize = 8;
+
+/// Nodes, the room on them, and who has been promised what.
+///
+/// Events may come in any order: a pod may be bound to a node that is not known yet.
+#[derive(Debug, Default)]
+pub struct Index {
+    generation: u64,
+    /// By name; the position is the node's row.
+    nodes: Arc<Vec<Arc<Node>>>,
+    /// What pods take on nodes that are not known.
+    elsewhere: BTreeMap<String, Amounts>,
+    pods: HashMap<(String, String), Arc<PodFacts>>,
+    ledger: Arc<Ledger>,
+    /// Levels over the present nodes and their labels.
+    levels: HashMap<String, Arc<Level>>,
+    fits: Fits,
+    recent: Vec<Snapshot>,
+}
+
+impl Index {
+    /// An index of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves when something that placement looks at has changed, and only then.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Enters a node or what is new about it.
+    pub fn apply_node(&mut self, node: &ApiNode) {
+        let facts = Facts::of(node);
+        match self.nodes.binary_search_by(|known| known.facts.name.cmp(&facts.name)) {
+            Ok(row) => {
+                let known = &self.nodes[row].facts;
+                if *known == facts {
+                    return;
+                }
+                if known.labels != facts.labels {
+                    self.levels.clear();
+                }
+                Arc::make_mut(&mut Arc::make_mut(&mut self.nodes)[row]).facts = facts;
+                self.fits.touch(row);
+            }
+            Err(row) => {
+                let used = self.elsewhere.remove(&facts.name).unwrap_or_default();
+                Arc::make_mut(&mut self.nodes).insert(row, Arc::new(Node { facts, used }));
+                self.rows_moved();
+            }
+        }
+        self.generation += 1;
+    }
+
+    /// Forgets a node. Pods that are still bound to it stay in their groups.
+    pub fn remove_node(&mut self, name: &str) {
+        let Some(row) = row_of(&self.nodes, name) else { return };
+        let node = Arc::make_mut(&mut self.nodes).remove(row as usize);
+        if !node.used.is_empty() {
+            self.elsewhere.insert(name.to_owned(), node.used.clone());
+        }
+        self.rows_moved();
+        self.generation += 1;
+    }
+
+    /// Enters a pod or what is new about it.
+    pub fn apply_pod(&mut self, pod: &Pod) {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let Some(facts) = PodFacts::of(pod) else { return self.remove_pod(namespace, name) };
+        let key = (namespace.to_owned(), name.to_owned());
+        let known = self.pods.get(&key).map(Arc::clone);
+        if known.as_deref() == Some(&facts) {
+            return;
+        }
+        let facts = Arc::new(facts);
+        // Entered before the old facts leave, so that a group whose only pod changes does not end in between.
+        if facts.member.is_some() {
+            Arc::make_mut(&mut self.ledger).enter(name, &facts);
+        }
+        if let Some(known) = known {
+            self.take(&known, -1);
+            if known.member != facts.member {
+                Arc::make_mut(&mut self.ledger).leave(name, &known);
+            }
+        }
+        self.take(&facts, 1);
+        self.pods.insert(key, facts);
+        self.generation += 1;
+    }
+
+    /// Forgets a pod whose object is gone.
+    pub fn remove_pod(&mut self, namespace: &str, name: &str) {
+        let Some(known) = self.pods.remove(&(namespace.to_owned(), name.to_owned())) else { return };
+        self.take(&known, -1);
+        if known.member.is_some() {
+            Arc::make_mut(&mut self.ledger).leave(name, &known);
+        }
+        self.generation += 1;
+    }
+
+    /// Enters a holding, or replaces the one its group has.
+    pub fn hold(&mut self, holding: Holding) {
+        if Arc::make_mut(&mut self.ledger).hold(holding) {
+            self.generation += 1;
+        }
+    }
+
+    /// Gives a group's holding up. Its domain stays held until the group's last pod object is gone.
+    pub fn release(&mut self, group: &GroupId) {
+        if self.ledger.holdings.contains_key(group) && Arc::make_mut(&mut self.ledger).release(group) {
+            self.generation += 1;
+        }
+    }
+
+    /// Makes these the only holdings of a set: what a reconcile derives from caches, with the decisions they don't show yet.
+    pub fn replace_holdings_of_set(&mut self, namespace: &str, set: &str, holdings: Vec<Holding>) {
+        let kept: BTreeSet<_> = holdings.iter().map(|holding| holding.group.clone()).collect();
+        let of_set = self.ledger.holdings.iter().filter(|(group, held)| group.namespace == namespace && held.holding.set == set);
+        let gone: Vec<_> = of_set.map(|(group, _)| group.clone()).filter(|group| !kept.contains(group)).collect();
+        for group in gone {
+            self.release(&group);
+        }
+        for holding in holdings {
+            self.hold(holding);
+        }
+    }
+
+    /// The group's holding, if it has one that was not released.
+    pub fn holding(&self, group: &GroupId) -> Option<&Holding> {
+        self.ledger.holdings.get(group).filter(|held| !held.released).map(|held| &held.holding)
+    }
+
+    /// A label of a node.
+    pub fn node_label(&self, node: &str, key: &str) -> Option<&str> {
+        let row = row_of(&self.nodes, node)?;
+        self.nodes[row as usize].facts.labels.get(key).map(String::as_str)
+    }
+
+    /// A frozen view. Cheap when nothing has changed since the last one like it.
+    pub fn snapshot(&mut self, view: View) -> Snapshot {
+        let generation = self.generation;
+        self.recent.retain(|snapshot| snapshot.generation() == generation);
+        if let Some(known) = self.recent.iter().find(|snapshot| *snapshot.view() == view) {
+            return known.clone();
+        }
+        let held: BTreeSet<String> = self.ledger.holdings.values().map(|held| held.holding.level.clone()).collect();
+        let held_levels: BTreeMap<_, _> = held.into_iter().map(|key| (key.clone(), self.level(&key))).collect();
+        let mut claims = own_use(&self.ledger, &view.for_groups, &self.nodes);
+        reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, &mut claims);
+        let avoided: Vec<u32> = view.avoid.iter().filter_map(|name| row_of(&self.nodes, name)).collect();
+        let nodes = self.nodes_with(&claims, &avoided);
+        let fit = view.shapes.iter().map(|shape| self.fit(shape, &nodes, &claims, &avoided)).collect();
+        let levels = view.levels.iter().map(|key| self.level(key)).collect();
+        let (lazy, ledger) = (Lazy::for_view(&view), Arc::clone(&self.ledger));
+        let snapshot = Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, ledger, fit, lazy });
+        if self.recent.len() == RECENT {
+            self.recent.remove(0);
+        }
+        self.recent.push(snapshot.clone());
+        snapshot
+    }
+
+    /// Checks a holding against the present state and enters it, in one step: of two groups that race for the last domain
+    /// exactly one gets it. `pods` are what must fit, with shape ids of `view`; of the view only shapes, namespace and scope
+    /// count, because here the only group that may ignore itself is the one that asks.
+    pub fn try_hold(&mut self, view: &View, pods: &[Demand], holding: Holding) -> Result<(), Rejection> {
+        let selector = BTreeMap::from([(holding.level.clone(), holding.domain.clone())]);
+        self.check_and_hold(view, pods, holding, selector)
+    }
+
+    /// Carries a checked assignment out in the ledger: [`try_hold`](Self::try_hold) with everything the assignment says.
+    pub fn commit(
+        &mut self,
+        view: &View,
+        set: &str,
+        group: GroupId,
+        pods: &[Demand],
+        assignment: &Assignment,
+    ) -> Result<(), Rejection> {
+        let holding = assignment.holding(group, set, view, pods);
+        self.check_and_hold(view, pods, holding, assignment.selector.clone())
+    }
+
+    fn check_and_hold(
+        &mut self,
+        view: &View,
+        pods: &[Demand],
+        holding: Holding,
+        mut selector: BTreeMap<String, String>,
+    ) -> Result<(), Rejection> {
+        selector.retain(|key, _| !key.is_empty());
+        let snapshot = self.snapshot(View {
+            levels: selector.keys().cloned().collect(),
+            for_groups: BTreeSet::from([holding.group.clone()]),
+            ..view.clone()
+        });
+        super::commit::check(&snapshot, pods, &holding, &selector)?;
+        self.hold(holding);
+        Ok(())
+    }
+
+    fn level(&mut self, key: &str) -> Arc<Level> {
+        if let Some(level) = self.levels.get(key) {
+            return Arc::clone(level);
+        }
+        let level = Arc::new(Level::over(key, &self.nodes));
+        self.levels.insert(key.to_owned(), Arc::clone(&level));
+        level
+    }
+
+    /// The node table with claims taken and avoided nodes out of use.
+    fn nodes_with(&self, claims: &Claims, avoided: &[u32]) -> Arc<Vec<Arc<Node>>> {
+        let mut nodes = Arc::clone(&self.nodes);
+        for (row, claimed) in claims.iter().filter(|(_, claimed)| !claimed.is_empty()) {
+            Arc::make_mut(&mut Arc::make_mut(&mut nodes)[*row as usize]).used.add(claimed, 1);
+        }
+        for row in avoided {
+            Arc::make_mut(&mut Arc::make_mut(&mut nodes)[*row as usize]).facts.ready = false;
+        }
+        nodes
+    }
+
+    fn fit(&mut self, shape: &Shape, nodes: &[Arc<Node>], claims: &Claims, avoided: &[u32]) -> Arc<[u32]> {
+        let mut fit = self.fits.column(shape, &self.nodes);
+        let claimed = claims.iter().filter(|(_, claimed)| !claimed.is_empty()).map(|(row, _)| *row);
+        for row in claimed.chain(avoided.iter().copied()).map(|row| row as usize) {
+            let slots = nodes[row].slots(shape);
+            if fit[row] != slots {
+                Arc::make_mut(&mut fit)[row] = slots;
+            }
+        }
+        fit
+    }
+
+    fn take(&mut self, pod: &PodFacts, times: i64) {
+        let Some(name) = pod.node.as_ref().filter(|_| !pod.requests.is_empty()) else { return };
+        if let Some(row) = row_of(&self.nodes, name) {
+            Arc::make_mut(&mut Arc::make_mut(&mut self.nodes)[row as usize]).used.add(&pod.requests, times);
+            self.fits.touch(row as usize);
+            return;
+        }
+        let used = self.elsewhere.entry(name.clone()).or_default();
+        used.add(&pod.requests, times);
+        if used.is_empty() {
+            self.elsewhere.remove(name);
+        }
+    }
+
+    fn rows_moved(&mut self) {
+        self.levels.clear();
+        self.fits.forget();
+    }
+}

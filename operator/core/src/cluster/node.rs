@@ -1,0 +1,92 @@
+//! What placement needs to know about a node, and nothing that changes with a heartbeat.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Node as ApiNode;
+
+use super::amounts::Amounts;
+use super::shape::Shape;
+
+/// A taint that keeps pods away. `PreferNoSchedule` is not one of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Taint {
+    /// Taint key.
+    pub key: String,
+    /// Taint value; often empty.
+    pub value: String,
+    /// `NoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// The facts of one node that decide whether a pod may run on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The node's name.
+    pub name: String,
+    /// All labels: any of them may be a level or meet a selector.
+    pub labels: BTreeMap<String, String>,
+    /// What the kubelet offers to pods.
+    pub allocatable: Amounts,
+    /// Condition `Ready` is `True`.
+    pub ready: bool,
+    /// Cordoned.
+    pub unschedulable: bool,
+    /// Taints with a hard effect, in order.
+    pub taints: Vec<Taint>,
+}
+
+impl Facts {
+    /// Reads a node. An allocatable list that can't be read offers nothing; the API server lets no such list in.
+    pub fn of(node: &ApiNode) -> Self {
+        let spec = node.spec.as_ref();
+        let status = node.status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_ref());
+        let allocatable = status.and_then(|status| status.allocatable.as_ref());
+        let mut taints: Vec<Taint> = spec
+            .and_then(|spec| spec.taints.as_ref())
+            .into_iter()
+            .flatten()
+            .filter(|taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute")
+            .map(|taint| Taint {
+                key: taint.key.clone(),
+                value: taint.value.clone().unwrap_or_default(),
+                effect: taint.effect.clone(),
+            })
+            .collect();
+        taints.sort();
+        Self {
+            name: node.metadata.name.clone().unwrap_or_default(),
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            allocatable: allocatable.and_then(|list| Amounts::parse(list).ok()).unwrap_or_default(),
+            ready: conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+            unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
+            taints,
+        }
+    }
+}
+
+/// A row of the node table: the facts and what is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) facts: Facts,
+    /// Requests of the pods bound here, plus what a snapshot holds back for others.
+    pub(crate) used: Amounts,
+}
+
+impl Node {
+    /// How many pods of the shape fit, filters and room together.
+    pub(crate) fn slots(&self, shape: &Shape) -> u32 {
+        if shape.excluded_from(&self.facts).is_some() { 0 } else { self.room(shape.requests(), None) }
+    }
+
+    /// How many times `requests` fit into what is free once `claimed` is taken too. Filters are not looked at.
+    pub(crate) fn room(&self, requests: &Amounts, claimed: Option<&Amounts>) -> u32 {
+        let free = |resource| {
+            let taken = self.used.get(resource).saturating_add(claimed.map_or(0, |claimed| claimed.get(resource)));
+            self.facts.allocatable.get(resource).saturating_sub(taken).max(0)
+        };
+        let slots = requests.iter().filter(|(_, amount)| *amount > 0).map(|(resource, amount)| free(resource) / amount).min();
+        // Every shape requests one pod, so there is always a minimum.
+        u32::try_from(slots.unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+}

@@ -14,6 +14,22 @@
 //! It does know the Kubernetes *types*, because pods and nodes are what it decides about.
 #![forbid(unsafe_code)]
 
+pub mod admission;
+pub mod advice;
+pub mod ask;
+pub mod backend;
 pub mod cluster;
+pub mod decide;
+pub mod observed;
 pub mod placement;
+pub mod placing;
+pub mod plan;
+pub mod pods;
+pub mod record;
+pub mod revision;
+pub mod rollout;
 pub mod startup;
+pub mod status;
+pub mod text;
+
+pub use decide::decide;

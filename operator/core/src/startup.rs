@@ -84,3 +84,19 @@ pub struct Step {
     /// Why.
     pub reason: Reason,
 }
+
+/// The startup policies of the API itself, `spec.startupPolicy`: workers right away, or once the leader is ready.
+pub fn native(policy: muster_api::leader_worker_set::StartupPolicyType, request: &Request) -> Vec<Step> {
+    use muster_api::leader_worker_set::StartupPolicyType::{LeaderCreated, LeaderReady};
+    let step = |group: &Group| {
+        let leader_ready = group.pods.iter().any(|pod| pod.rank == 0 && pod.phase == Phase::Ready);
+        let (to, code, message) = match policy {
+            LeaderCreated => (group.size, "LeaderCreated", "the leader exists"),
+            LeaderReady if leader_ready => (group.size, "LeaderReady", "the leader is ready"),
+            LeaderReady => (1, "LeaderNotReady", "workers start once the leader is ready"),
+        };
+        let reason = Reason { code: code.to_owned(), message: message.to_owned() };
+        Step { group: group.index, admit: vec![RankRange { from: 0, to }], recreate: false, recheck_ms: None, reason }
+    };
+    request.groups.iter().map(step).collect()
+}

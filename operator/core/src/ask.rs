@@ -1,0 +1,244 @@
+//! What one reconcile has to ask about a set: which groups need a place, what the set's groups hold, who may start.
+//!
+//! Pure. The operator takes these questions to the native policy or to a component, checks the answers and brings them back as
+//! [`Advice`](crate::advice::Advice).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use muster_api::LeaderWorkerSet;
+use muster_api::leader_worker_set::RestartPolicyType;
+
+use crate::admission::Choice;
+use crate::advice::Admitted;
+use crate::cluster::{GroupId, Holding, Shape};
+use crate::observed::{Group, Observed};
+use crate::placement::Reason;
+use crate::pods;
+use crate::record::{Standing, standing};
+use crate::revision;
+use crate::startup;
+use crate::status::size_of;
+
+/// Why a group's place is in question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Concern {
+    /// Its leader is gated.
+    Waiting,
+    /// Its leader was left to the scheduler and is not bound.
+    Released,
+    /// Its leader is bound, and its workers (or, after a release, the group) have not followed yet.
+    Bound {
+        /// The leader's node.
+        node: String,
+        /// Whether Muster released it.
+        released: bool,
+    },
+    /// It was placed, and the scheduler says that a pod of it fits nowhere there.
+    Stuck {
+        /// The scheduler's words about the first such pod.
+        message: String,
+    },
+}
+
+/// One group whose place is in question.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    /// The group's index.
+    pub group: u32,
+    /// Its leader.
+    pub leader: &'a Pod,
+    /// What it needs, leader first.
+    pub demand: Vec<(Shape, u32)>,
+    /// Why it is asked.
+    pub concern: Concern,
+}
+
+/// The shapes of a set's workers, by revision key.
+type WorkerShapes = BTreeMap<String, Shape>;
+
+fn worker_shapes(set: &LeaderWorkerSet, observed: &Observed, groups: &BTreeMap<u32, Group<'_>>) -> WorkerShapes {
+    let mut shapes = WorkerShapes::new();
+    for key in groups.values().filter_map(|group| pods::revision(group.leader?)) {
+        if shapes.contains_key(key) {
+            continue;
+        }
+        let spec = revision::as_of(set, &observed.revisions, key).and_then(|as_of| as_of.worker_template().typed().ok()?.spec);
+        if let Some(shape) = spec.and_then(|spec| Shape::of(&spec).ok()) {
+            shapes.insert(key.to_owned(), shape);
+        }
+    }
+    shapes
+}
+
+fn shape_of(pod: &Pod) -> Option<Shape> {
+    Shape::of(pod.spec.as_ref()?).ok()
+}
+
+/// Everything a whole group needs; `None` for a template whose quantities can't be read.
+fn whole_demand(leader: &Pod, shapes: &WorkerShapes) -> Option<Vec<(Shape, u32)>> {
+    let mut demand = vec![(shape_of(leader)?, 1)];
+    let workers = size_of(leader).saturating_sub(1);
+    if workers > 0 {
+        demand.push((shapes.get(pods::revision(leader)?)?.clone(), workers));
+    }
+    Some(demand)
+}
+
+/// The groups of a set whose place is in question, by index.
+///
+/// A group is *stuck* once the scheduler has called a pod of it unschedulable for `stuck_after`.
+pub fn placement<'a>(
+    set: &LeaderWorkerSet,
+    observed: &'a Observed,
+    choice: &Choice,
+    stuck_after: Duration,
+    now: Timestamp,
+) -> Vec<Question<'a>> {
+    let groups = observed.groups(set);
+    let shapes = worker_shapes(set, observed, &groups);
+    let leaders = observed.leader_set(set).and_then(|leaders| leaders.spec.as_ref()?.replicas).unwrap_or(i32::MAX);
+    let mut questions = Vec::new();
+    for (index, group) in groups {
+        // A group beyond the replicas is about to be removed by the StatefulSet controller.
+        let wanted = i32::try_from(index).is_ok_and(|index| index < leaders);
+        let Some(leader) = group.live_leader().filter(|_| wanted) else { continue };
+        let concern = match standing(leader, choice.exclusive.as_deref()) {
+            Standing::Waiting => Concern::Waiting,
+            Standing::Released(_) => Concern::Released,
+            Standing::Bound { node, released } if group.worker_set.is_none() && (released || size_of(leader) > 1) => {
+                Concern::Bound { node, released }
+            }
+            Standing::Placed(_) => match stuck(set, &group, stuck_after, now) {
+                Some(message) => Concern::Stuck { message },
+                None => continue,
+            },
+            Standing::Bound { .. } | Standing::Free | Standing::Loose => continue,
+        };
+        if let Some(demand) = whole_demand(leader, &shapes) {
+            questions.push(Question { group: index, leader, demand, concern });
+        }
+    }
+    questions
+}
+
+/// The scheduler's words about a pod of the group that it could not place for too long.
+///
+/// A group whose members may be lost one by one (restart policy None) is only given up while nothing of it works.
+fn stuck(set: &LeaderWorkerSet, group: &Group<'_>, stuck_after: Duration, now: Timestamp) -> Option<String> {
+    let hopeless = group.pods().filter(|(_, pod)| !pods::is_deleting(pod)).find_map(|(_, pod)| {
+        let (since, message) = pods::unschedulable(pod)?;
+        let waited = Duration::from_millis(pods::millis_between(since, now));
+        (waited >= stuck_after).then(|| format!("{}: {message}", pods::name(pod)))
+    })?;
+    let works = group.pods().any(|(_, pod)| pods::is_ready(pod));
+    let singly = matches!(set.restart_policy(), RestartPolicyType::None | RestartPolicyType::Default);
+    (!(singly && works)).then_some(hopeless)
+}
+
+/// What the set's groups hold, as the caches show it: the ledger's part of this set.
+///
+/// `label_of(node, key)` reads a label of a node.
+pub fn holdings<'n>(
+    set: &LeaderWorkerSet,
+    observed: &Observed,
+    choice: &Choice,
+    label_of: impl Fn(&str, &str) -> Option<&'n str>,
+) -> Vec<Holding> {
+    let groups = observed.groups(set);
+    let shapes = worker_shapes(set, observed, &groups);
+    let mut holdings = Vec::new();
+    for group in groups.values() {
+        let Some(leader) = group.live_leader() else { continue };
+        let (level, domain, exclusive) = match standing(leader, choice.exclusive.as_deref()) {
+            Standing::Placed(record) => match (record.level, record.domain) {
+                (Some(level), Some(domain)) => (level, domain, record.exclusive),
+                _ => continue,
+            },
+            Standing::Bound { node, .. } => {
+                let Some(level) = choice.exclusive.as_deref() else { continue };
+                match label_of(&node, level) {
+                    Some(domain) => (level.to_owned(), domain.to_owned(), true),
+                    None => continue,
+                }
+            }
+            Standing::Free | Standing::Waiting | Standing::Released(_) | Standing::Loose => continue,
+        };
+        holdings.push(Holding {
+            group: group_id(set, leader),
+            set: set.set_name().to_owned(),
+            level,
+            domain,
+            exclusive,
+            outstanding: outstanding(group, leader, &shapes),
+            pinned: Vec::new(),
+        });
+    }
+    holdings
+}
+
+/// Names a group in the ledger.
+pub fn group_id(set: &LeaderWorkerSet, leader: &Pod) -> GroupId {
+    GroupId { namespace: set.set_namespace().to_owned(), leader_pod: pods::name(leader).to_owned() }
+}
+
+/// Pods of the group that still have to be bound. Those that don't exist yet count: their room is kept.
+fn outstanding(group: &Group<'_>, leader: &Pod, shapes: &WorkerShapes) -> Vec<(Shape, u32)> {
+    let mut outstanding = Vec::new();
+    if pods::node(leader).is_none() {
+        outstanding.extend(shape_of(leader).map(|shape| (shape, 1)));
+    }
+    let workers = size_of(leader).saturating_sub(1);
+    let bound = group.workers.values().filter(|worker| pods::node(worker).is_some()).count();
+    let missing = workers.saturating_sub(u32::try_from(bound).unwrap_or(u32::MAX));
+    if missing > 0 {
+        outstanding.extend(pods::revision(leader).and_then(|key| shapes.get(key)).map(|shape| (shape.clone(), missing)));
+    }
+    outstanding
+}
+
+/// The question to a startup policy: the groups whose workers are not all admitted yet.
+pub fn startup(set: &LeaderWorkerSet, observed: &Observed, now: Timestamp) -> startup::Request {
+    let groups = observed.groups(set);
+    let incomplete = groups.values().filter_map(|group| {
+        let leader = group.live_leader()?;
+        let size = size_of(leader);
+        let admitted = group.worker_set.and_then(|workers| workers.spec.as_ref()?.replicas).unwrap_or(0);
+        (u32::try_from(admitted).unwrap_or(0) + 1 < size).then(|| startup_group(group, size, now))
+    });
+    startup::Request { owner: format!("{}/{}", set.set_namespace(), set.set_name()), groups: incomplete.collect() }
+}
+
+fn startup_group(group: &Group<'_>, size: u32, now: Timestamp) -> startup::Group {
+    let created = group.pods().filter_map(|(_, pod)| pod.metadata.creation_timestamp.as_ref());
+    let age_ms = created.map(|time| pods::millis_between(time.0, now)).max().unwrap_or(0);
+    let pods = group.pods().map(|(rank, pod)| pods::startup_view(pod, rank, now)).collect();
+    startup::Group { index: group.index, size, pods, age_ms, recreations: 0 }
+}
+
+/// Reads how many workers a startup policy admits out of its answer for one group.
+///
+/// # Errors
+/// With the reason to show when the answer can't be carried out: the StatefulSet backend creates ranks in order, so they must be
+/// admitted from 0 without gaps; and recreating groups is not a startup policy's business yet.
+pub fn admitted(step: &startup::Step, size: u32) -> Result<Admitted, Reason> {
+    let rejected = |message: String| Reason { code: "PolicyAnswerRejected".to_owned(), message };
+    if step.recreate {
+        return Err(rejected(format!("group {}: the policy asks to recreate the group, which is not supported", step.group)));
+    }
+    let mut ranges = step.admit.clone();
+    ranges.sort_by_key(|range| range.from);
+    let mut reached = 0;
+    for range in ranges {
+        if range.from > reached || range.to > size {
+            let (from, to) = (range.from, range.to);
+            let rule = format!("ranks are admitted from 0 without gaps, up to the group's size {size}");
+            return Err(rejected(format!("group {}: the policy admits ranks {from}..{to}; {rule}", step.group)));
+        }
+        reached = reached.max(range.to);
+    }
+    let complete = reached >= size;
+    Ok(Admitted { workers: reached.saturating_sub(1), reason: (!complete).then(|| step.reason.clone()) })
+}

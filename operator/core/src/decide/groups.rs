@@ -1,0 +1,269 @@
+//! What happens to each group: its service, its placement, its workers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Pod};
+use muster_api::LeaderWorkerSet;
+use muster_api::conditions::event;
+use muster_api::leader_worker_set::SubdomainPolicy;
+use muster_api::names::{self, annotation};
+use serde_json::{Value, json};
+
+use super::revisions;
+use crate::admission::Choice;
+use crate::advice::{Advice, Placement};
+use crate::backend;
+use crate::observed::{Group, Observed};
+use crate::placement::Reason;
+use crate::plan::{Note, Plan, Write};
+use crate::pods;
+use crate::record::{Record, Standing, standing};
+use crate::revision;
+use crate::rollout::Target;
+use crate::status::size_of;
+
+/// How soon to look again for a ControllerRevision that the cache doesn't show yet (upstream's 1 s).
+const REVISION_MISSING: Duration = Duration::from_secs(1);
+
+type Selector = BTreeMap<String, String>;
+
+/// Plans every group's writes. Returns the groups that wait for placement, with the reason of each.
+#[expect(clippy::too_many_arguments, reason = "the inputs of a decision, each a different thing")]
+pub(super) fn decide(
+    set: &LeaderWorkerSet,
+    observed: &Observed,
+    groups: &BTreeMap<u32, Group<'_>>,
+    current: &revisions::Current,
+    choice: &Choice,
+    advice: &Advice,
+    target: Target,
+    plan: &mut Plan,
+) -> BTreeMap<u32, Reason> {
+    let mut pending = BTreeMap::new();
+    for (index, group) in groups {
+        let Some(leader) = group.live_leader() else { continue };
+        if pods::annotation(leader, annotation::LEADER_NAME).is_some() {
+            plan.notes.push(ordinals_unsupported(leader));
+            continue;
+        }
+        create_group_service(set, observed, *index, leader, plan);
+        // A group beyond the replicas is about to be removed by the StatefulSet controller: no room is taken for it.
+        if *index >= target.replicas && pods::is_gated(leader) {
+            continue;
+        }
+        match place(choice, advice.placements.get(index), leader, plan) {
+            Where::Settled(selector) => workers(set, observed, group, leader, &selector, current, advice, plan),
+            Where::Waiting(reason) => {
+                pending.insert(*index, reason);
+            }
+            Where::Leaving => {}
+        }
+    }
+    pending
+}
+
+enum Where {
+    /// The group's pods go to nodes with these labels.
+    Settled(Selector),
+    /// It waits.
+    Waiting(Reason),
+    /// Its leader is being deleted or belongs to the scheduler; nothing to do until that changes.
+    Leaving,
+}
+
+/// Carries out what was advised about one group's place.
+fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut Plan) -> Where {
+    let standing = standing(leader, choice.exclusive.as_deref());
+    match (standing, advised) {
+        (Standing::Free, _) => Where::Settled(Selector::new()),
+        (_, Some(Placement::Again(reason))) => {
+            delete_leader(leader, reason, plan);
+            Where::Waiting(reason.clone())
+        }
+        (Standing::Waiting, Some(Placement::Place(record))) => {
+            patch_leader(leader, record, None, plan);
+            Where::Settled(record.selector.clone())
+        }
+        (Standing::Waiting, Some(Placement::Release { record, not_in })) => {
+            patch_leader(leader, record, Some(not_in), plan);
+            Where::Waiting(record.reason.clone())
+        }
+        // Placed, but a pod of it can't be scheduled and there is nowhere better: it stays and says so.
+        (Standing::Placed(_), Some(Placement::Hold(reason))) => Where::Waiting(reason.clone()),
+        (Standing::Placed(record), _) => Where::Settled(record.selector),
+        (Standing::Bound { .. }, Some(Placement::Settle(record))) => {
+            write_record(leader, record, plan);
+            Where::Settled(record.selector.clone())
+        }
+        (Standing::Bound { .. }, Some(Placement::Follow(selector))) => Where::Settled(selector.clone()),
+        (_, Some(Placement::Hold(reason))) => Where::Waiting(reason.clone()),
+        (Standing::Released(record), _) => Where::Waiting(record.reason),
+        (Standing::Waiting | Standing::Bound { .. } | Standing::Loose, _) => Where::Leaving,
+    }
+}
+
+fn patch_leader(leader: &Pod, record: &Record, not_in: Option<&[String]>, plan: &mut Plan) {
+    let mut spec = json!({ "schedulingGates": [{ "$patch": "delete", "name": names::PLACEMENT_GATE }] });
+    if !record.selector.is_empty() {
+        spec["nodeSelector"] = json!(record.selector);
+    }
+    if let (Some(not_in), Some(level)) = (not_in, record.level.as_deref()) {
+        spec["affinity"] = json!({ "nodeAffinity": release_affinity(leader, level, not_in) });
+    }
+    let patch = json!({
+        "metadata": { "uid": pods::uid(leader), "annotations": { annotation::PLACEMENT: record.render() } },
+        "spec": spec,
+    });
+    let name = pods::name(leader);
+    let note = match (&record.domain, &record.level) {
+        (Some(domain), Some(level)) => {
+            format!("Placed {name} in {level}={domain} ({}): {}", record.by, record.reason.message)
+        }
+        _ if record.released => format!("Left {name} to the scheduler: {}", record.reason.message),
+        _ => format!("Left the choice of node for {name} to the scheduler ({}): {}", record.by, record.reason.message),
+    };
+    let done = Note::normal(event::GROUP_PLACED, "Place", note);
+    let failed = Note::warning(event::FAILED_PLACE, "Place", format!("Failed to place leader pod {name}"));
+    plan.push(Write::PatchLeader { name: name.to_owned(), patch }, Some(done), Some(failed));
+}
+
+/// Notes where the scheduler's choice for a released leader puts its group.
+fn write_record(leader: &Pod, record: &Record, plan: &mut Plan) {
+    let name = pods::name(leader);
+    let patch = json!({
+        "metadata": { "uid": pods::uid(leader), "annotations": { annotation::PLACEMENT: record.render() } },
+    });
+    let place = record.level.as_deref().zip(record.domain.as_deref()).map(|(level, domain)| format!("{level}={domain}"));
+    let note = format!("The group of {name} stays in {}: {}", place.unwrap_or_default(), record.reason.message);
+    plan.push(Write::PatchLeader { name: name.to_owned(), patch }, Some(Note::normal(event::GROUP_PLACED, "Place", note)), None);
+}
+
+/// Node affinity that keeps a released leader where its group could be complete: on nodes of the level, out of the domains
+/// named. Pod affinity of a gated pod can't be changed, node affinity can: only by adding requirements to every term it has.
+fn release_affinity(leader: &Pod, level: &str, not_in: &[String]) -> Value {
+    let requirement = |operator: &str, values: Option<Vec<String>>| NodeSelectorRequirement {
+        key: level.to_owned(),
+        operator: operator.to_owned(),
+        values,
+    };
+    let mut requirements = vec![requirement("Exists", None)];
+    if !not_in.is_empty() {
+        requirements.push(requirement("NotIn", Some(not_in.to_vec())));
+    }
+    let affinity = leader.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.clone()).unwrap_or_default();
+    let mut required = affinity.required_during_scheduling_ignored_during_execution.unwrap_or_default();
+    if required.node_selector_terms.is_empty() {
+        required.node_selector_terms.push(k8s_openapi::api::core::v1::NodeSelectorTerm::default());
+    }
+    for term in &mut required.node_selector_terms {
+        term.match_expressions.get_or_insert_default().extend(requirements.iter().cloned());
+    }
+    json!({ "requiredDuringSchedulingIgnoredDuringExecution": required })
+}
+
+fn delete_leader(leader: &Pod, reason: &Reason, plan: &mut Plan) {
+    let name = pods::name(leader).to_owned();
+    let done = Note::normal(
+        event::PLACED_AGAIN,
+        "Delete",
+        format!("Deleted leader pod {name} to place its group again: {}", reason.message),
+    );
+    // A leader that was not bound when this was decided must not have been bound since.
+    let resource_version = pods::node(leader).is_none().then(|| leader.metadata.resource_version.clone()).flatten();
+    plan.push(Write::DeleteLeader { name, uid: pods::uid(leader).to_owned(), resource_version }, Some(done), None);
+}
+
+/// Creates the group's worker StatefulSet, or raises its replicas, as far as the startup policy admits its ranks.
+#[expect(clippy::too_many_arguments, reason = "the inputs of a decision, each a different thing")]
+fn workers(
+    set: &LeaderWorkerSet,
+    observed: &Observed,
+    group: &Group<'_>,
+    leader: &Pod,
+    selector: &Selector,
+    current: &revisions::Current,
+    advice: &Advice,
+    plan: &mut Plan,
+) {
+    let admitted = advice.workers.get(&group.index).map_or(0, |admitted| admitted.workers);
+    let admitted = admitted.min(size_of(leader).saturating_sub(1));
+    let leader_name = pods::name(leader);
+    if let Some(existing) = observed.stateful_sets.get(leader_name) {
+        // A worker StatefulSet of the leader's predecessor goes away by garbage collection; its deletion brings us back.
+        let replicas = existing.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        if super::is_controlled_by(&existing.metadata, leader.metadata.uid.as_deref()) {
+            if u32::try_from(replicas).is_ok_and(|replicas| replicas < admitted) {
+                plan.push(Write::ScaleWorkerSet { name: leader_name.to_owned(), replicas: admitted }, None, None);
+            }
+        } else if !is_of_a_pod(existing, leader_name) {
+            plan.notes.push(super::foreign_object("StatefulSet", &existing.metadata));
+        }
+        return;
+    }
+    if admitted == 0 {
+        return;
+    }
+    let Some(restored) = template_of(set, observed, leader, current) else {
+        plan.requeue_within(REVISION_MISSING);
+        return;
+    };
+    plan.push(
+        Write::CreateWorkerSet(backend::worker_set(set, &restored, leader, selector, admitted)),
+        Some(Note::normal(
+            event::GROUPS_PROGRESSING,
+            "Create",
+            format!("Created worker statefulset for leader pod {leader_name}"),
+        )),
+        Some(Note::warning(
+            event::FAILED_CREATE,
+            "Create",
+            format!("Failed to create worker statefulset for leader pod {leader_name}"),
+        )),
+    );
+}
+
+fn is_of_a_pod(existing: &k8s_openapi::api::apps::v1::StatefulSet, pod: &str) -> bool {
+    let owners = existing.metadata.owner_references.iter().flatten();
+    owners.filter(|owner| owner.controller == Some(true)).any(|owner| owner.kind == "Pod" && owner.name == pod)
+}
+
+/// The set as it was when the leader was made. `None` when that revision isn't there (yet).
+fn template_of(
+    set: &LeaderWorkerSet,
+    observed: &Observed,
+    leader: &Pod,
+    current: &revisions::Current,
+) -> Option<LeaderWorkerSet> {
+    let key = pods::revision(leader)?;
+    if key == current.key { Some(set.clone()) } else { revision::as_of(set, &observed.revisions, key) }
+}
+
+fn create_group_service(set: &LeaderWorkerSet, observed: &Observed, index: u32, leader: &Pod, plan: &mut Plan) {
+    if set.subdomain_policy() != SubdomainPolicy::UniquePerReplica {
+        return;
+    }
+    match observed.services.get(pods::name(leader)) {
+        None => plan.push(
+            Write::CreateService(backend::group_service(set, index, leader)),
+            None,
+            Some(Note::warning(event::FAILED_CREATE, "Create", "Failed to create headless service for error")),
+        ),
+        Some(service) if service.metadata.owner_references.iter().flatten().all(|owner| owner.name != pods::name(leader)) => {
+            plan.notes.push(super::foreign_object("Service", &service.metadata));
+        }
+        Some(_) => {}
+    }
+}
+
+fn ordinals_unsupported(leader: &Pod) -> Note {
+    let namespace = leader.metadata.namespace.as_deref().unwrap_or_default();
+    let key = annotation::LEADER_NAME;
+    let needs = "requires Kubernetes ≥v1.27 or v1.26 with StatefulSetStartOrdinal feature";
+    let name = pods::name(leader);
+    Note::warning(
+        event::FAILED_CREATE,
+        "Create",
+        format!("leader pod {namespace}/{name} contains mistake annotation '{key}': {needs}"),
+    )
+}

@@ -1,0 +1,319 @@
+//! From questions to placements: the request that goes to a policy, and what its checked answers mean for each group.
+//!
+//! ```text
+//!  questions ─► Asked { view, request } ─► policy ─► answers ─► settle: check, commit to the ledger ─► Placement::Place
+//!                                                           └─► held ─► unplaceable: Hold, or Release to the scheduler
+//!  bound · released · stuck ─► follow up ─► Settle, Follow, Hold or Again
+//! ```
+//! Pure but for the index, which every function gets as an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use muster_api::LeaderWorkerSet;
+use muster_api::names::Unplaceable;
+
+use crate::admission::Choice;
+use crate::advice::Placement;
+use crate::ask::{Question, group_id};
+use crate::cluster::{Explanation, GroupId, Holding, Index, Scope, Shape, Snapshot, Verdict, View};
+use crate::placement::check::{Assignment, Checked, Checker, Rejection};
+use crate::placement::{Answer, Demand, LevelId, Reason, Request, ShapeId, Unit};
+use crate::pods;
+use crate::record::Record;
+
+/// Who decides when no policy does.
+pub const NATIVE: &str = "exclusive";
+
+/// A question in the form a policy reads: a view of the cluster and the units to place.
+#[derive(Debug)]
+pub struct Asked<'q> {
+    /// The groups asked about.
+    pub questions: &'q [Question<'q>],
+    /// What the decision looks at.
+    pub view: View,
+    /// The request.
+    pub request: Request,
+}
+
+/// Puts groups of one set into a policy's terms. `levels` are the label keys that the policy reads; the exclusive one is added.
+pub fn asked<'q>(
+    set: &LeaderWorkerSet,
+    choice: &Choice,
+    questions: &'q [Question<'q>],
+    levels: &[String],
+    scope: Scope,
+    avoid: BTreeSet<String>,
+) -> Asked<'q> {
+    let mut levels = levels.to_vec();
+    if let Some(exclusive) = choice.exclusive.as_ref().filter(|key| !levels.contains(key)) {
+        levels.push(exclusive.clone());
+    }
+    let level_id = |key: &String| levels.iter().position(|level| level == key).map(id);
+    let exclusive = choice.exclusive.as_ref().and_then(level_id).map(LevelId);
+    let mut shapes: Vec<Shape> = Vec::new();
+    let units = questions.iter().map(|question| unit(question, &mut shapes)).collect();
+    let view = View {
+        shapes,
+        namespace: set.set_namespace().to_owned(),
+        scope,
+        for_groups: questions.iter().map(|question| group_id(set, question.leader)).collect(),
+        avoid,
+        levels,
+    };
+    let owner = format!("{}/{}", set.set_namespace(), set.set_name());
+    let mut request = Request { owner, exclusive, units };
+    request.units.sort_by_key(|unit: &Unit| (std::cmp::Reverse(unit.priority), unit.id));
+    Asked { questions, view, request }
+}
+
+fn id(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+fn unit(question: &Question<'_>, shapes: &mut Vec<Shape>) -> Unit {
+    let mut demand = |(shape, pods): &(Shape, u32)| {
+        let position = shapes.iter().position(|known| known == shape).unwrap_or_else(|| {
+            shapes.push(shape.clone());
+            shapes.len() - 1
+        });
+        Demand { shape: ShapeId(id(position)), pods: *pods }
+    };
+    Unit {
+        id: question.group,
+        pods: question.demand.iter().map(&mut demand).collect(),
+        priority: question.leader.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+        current: None,
+    }
+}
+
+/// What became of a policy's answers.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Groups that have their place; the ledger holds it.
+    pub placed: BTreeMap<u32, Placement>,
+    /// Groups that stay without one, with the policy's reason and when it wants to be asked again.
+    pub held: BTreeMap<u32, (Reason, Option<Duration>)>,
+    /// Groups whose answer was refused.
+    pub rejected: BTreeMap<u32, Rejection>,
+}
+
+/// Checks the answers in order against the snapshot, and commits what passes to the live index. `by` is the decider's name.
+pub fn settle(
+    index: &mut Index,
+    set: &LeaderWorkerSet,
+    asked: &Asked<'_>,
+    snapshot: &Snapshot,
+    answers: &[Answer],
+    by: &str,
+) -> Settled {
+    let mut checker = Checker::new(snapshot, &asked.request);
+    let mut settled = Settled::default();
+    for answer in answers {
+        match checker.apply(answer) {
+            Ok(Checked::Assigned(assignment)) => match commit(index, set, asked, answer.unit, &assignment) {
+                Ok(()) => drop(settled.placed.insert(answer.unit, Placement::Place(record(by, &assignment, &answer.reason)))),
+                Err(rejection) => drop(settled.rejected.insert(answer.unit, rejection)),
+            },
+            Ok(Checked::Unconstrained) => {
+                let record = Record {
+                    by: by.to_owned(),
+                    level: None,
+                    domain: None,
+                    exclusive: false,
+                    selector: BTreeMap::new(),
+                    released: false,
+                    reason: answer.reason.clone(),
+                };
+                settled.placed.insert(answer.unit, Placement::Place(record));
+            }
+            Ok(Checked::Hold { retry_ms }) => {
+                // A policy that wants to be asked all the time is asked once a second (and whenever the cluster changes).
+                let again = Duration::from_millis(u64::from(retry_ms)).max(Duration::from_secs(1));
+                settled.held.insert(answer.unit, (answer.reason.clone(), Some(again)));
+            }
+            Ok(Checked::Refused) => drop(settled.held.insert(answer.unit, (answer.reason.clone(), None))),
+            Err(rejection) => drop(settled.rejected.insert(answer.unit, rejection)),
+        }
+    }
+    for unit in &asked.request.units {
+        let known = settled.placed.contains_key(&unit.id)
+            || settled.held.contains_key(&unit.id)
+            || settled.rejected.contains_key(&unit.id);
+        if !known {
+            let message = format!("{by} gave no answer for this group yet");
+            settled.held.insert(unit.id, (reason("NotAnswered", message), Some(Duration::from_secs(1))));
+        }
+    }
+    settled
+}
+
+fn commit(
+    index: &mut Index,
+    set: &LeaderWorkerSet,
+    asked: &Asked<'_>,
+    unit: u32,
+    assignment: &Assignment,
+) -> Result<(), Rejection> {
+    let question = asked.questions.iter().find(|question| question.group == unit);
+    let pods = asked.request.units.iter().find(|asked| asked.id == unit).map(|unit| unit.pods.as_slice());
+    let (Some(question), Some(pods)) = (question, pods) else { return Ok(()) };
+    index.commit(&asked.view, set.set_name(), group_id(set, question.leader), pods, assignment)
+}
+
+fn record(by: &str, assignment: &Assignment, reason: &Reason) -> Record {
+    let known = |text: &String| (!text.is_empty()).then(|| text.clone());
+    Record {
+        by: by.to_owned(),
+        level: known(&assignment.level),
+        domain: known(&assignment.domain),
+        exclusive: assignment.exclusive,
+        selector: assignment.selector.clone(),
+        released: false,
+        reason: reason.clone(),
+    }
+}
+
+fn reason(code: &str, message: impl Into<String>) -> Reason {
+    Reason { code: code.to_owned(), message: message.into() }
+}
+
+/// What is to become of groups that fit nowhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// Released to the scheduler, or held.
+    pub unplaceable: Unplaceable,
+    /// How long a group keeps its gate before it is released.
+    pub grace: Duration,
+}
+
+/// What becomes of one held group that has waited for so long, and when to look at it again.
+///
+/// It is released only when no domain has room for it: a policy that holds a group for reasons of its own is obeyed.
+pub fn unplaceable(
+    asked: &Asked<'_>,
+    snapshot: &Snapshot,
+    group: u32,
+    held: &Reason,
+    waited: Duration,
+    rule: Rule,
+) -> (Placement, Option<Duration>) {
+    let Some((level, explanation)) = explain(asked, snapshot, group) else {
+        return (Placement::Hold(held.clone()), None);
+    };
+    if explanation.domains.iter().any(|domain| matches!(domain.verdict, Verdict::Fits { .. })) {
+        return (Placement::Hold(held.clone()), None);
+    }
+    let because = reason(&held.code, explanation.summary());
+    if rule.unplaceable == Unplaceable::Hold {
+        return (Placement::Hold(because), None);
+    }
+    if waited < rule.grace {
+        return (Placement::Hold(because), Some(rule.grace.saturating_sub(waited)));
+    }
+    let not_in = closed_to(asked, snapshot, group, level, &explanation);
+    let record = Record {
+        by: NATIVE.to_owned(),
+        level: Some(explanation.level.clone()),
+        domain: None,
+        exclusive: asked.request.exclusive.is_some(),
+        selector: BTreeMap::new(),
+        released: true,
+        reason: because,
+    };
+    (Placement::Release { record, not_in }, None)
+}
+
+/// The level that the group's place is about (the exclusive one, else the widest that nodes have) and how its domains stand.
+pub fn explain(asked: &Asked<'_>, snapshot: &Snapshot, group: u32) -> Option<(LevelId, Explanation)> {
+    let unit = asked.request.units.iter().find(|unit| unit.id == group)?;
+    let levels = (0..asked.view.levels.len()).map(|position| LevelId(id(position)));
+    let level = asked.request.exclusive.or_else(|| levels.into_iter().find(|level| snapshot.domain_count(*level) > 0))?;
+    Some((level, snapshot.explain(level, &unit.pods, asked.request.exclusive.is_some())))
+}
+
+/// Domains that a released leader must not be bound in: those of others, and those where it would fit but its group wouldn't,
+/// because there the scheduler would bind it at once and no autoscaler would ever see it pending.
+fn closed_to(asked: &Asked<'_>, snapshot: &Snapshot, group: u32, level: LevelId, explanation: &Explanation) -> Vec<String> {
+    let leader = asked.request.units.iter().find(|unit| unit.id == group).and_then(|unit| unit.pods.first());
+    let leader_fit = leader.map(|leader| snapshot.domain_fit(level, leader.shape));
+    let takes_leader = |position: usize| leader_fit.as_ref().is_some_and(|fit| fit.get(position).is_some_and(|slots| *slots > 0));
+    let domains = explanation.domains.iter().enumerate();
+    let closed = domains.filter(|(position, report)| matches!(report.verdict, Verdict::Held { .. }) || takes_leader(*position));
+    closed.map(|(_, report)| report.domain.clone()).collect()
+}
+
+/// What becomes of a group whose leader, left to the scheduler, was bound in this domain.
+pub fn settle_released(index: &mut Index, set: &LeaderWorkerSet, asked: &Asked<'_>, domain: Option<&str>) -> Placement {
+    let (Some(question), Some(level), Some(unit)) =
+        (asked.questions.first(), asked.request.exclusive, asked.request.units.first())
+    else {
+        return Placement::Hold(reason("NotExclusive", "the set no longer asks for a domain of its own"));
+    };
+    let key = asked.view.levels.get(level.0 as usize).cloned().unwrap_or_default();
+    let Some(domain) = domain else {
+        let message = format!("the scheduler bound its leader to a node without label {key}");
+        return Placement::Again(reason("NodeWithoutLabel", message));
+    };
+    let holding = Holding {
+        group: group_id(set, question.leader),
+        set: set.set_name().to_owned(),
+        level: key.clone(),
+        domain: domain.to_owned(),
+        exclusive: true,
+        // The leader is bound and counts by itself.
+        outstanding: question.demand.iter().skip(1).cloned().collect(),
+        pinned: Vec::new(),
+    };
+    match index.try_hold(&asked.view, &unit.pods, holding) {
+        Ok(()) => Placement::Settle(Record {
+            by: "scheduler".to_owned(),
+            selector: BTreeMap::from([(key.clone(), domain.to_owned())]),
+            level: Some(key),
+            domain: Some(domain.to_owned()),
+            exclusive: true,
+            released: false,
+            reason: reason("BoundByScheduler", "the scheduler found its leader a domain with room for the whole group"),
+        }),
+        Err(rejection) => {
+            let message = format!("the scheduler bound its leader where the group has no place: {rejection}");
+            Placement::Again(reason("NoRoomForGroup", message))
+        }
+    }
+}
+
+/// What becomes of a group that is placed or released but can't be where it is meant to: it is placed again if some domain has
+/// room for it now, and stays otherwise. The view must leave out the nodes that are no good.
+pub fn elsewhere(asked: &Asked<'_>, snapshot: &Snapshot, why: &str) -> Placement {
+    let explained = asked.questions.first().and_then(|question| explain(asked, snapshot, question.group));
+    let Some((_, explanation)) = explained else { return Placement::Hold(reason("Unschedulable", why)) };
+    let fits = explanation.domains.iter().find(|report| matches!(report.verdict, Verdict::Fits { .. }));
+    match fits {
+        Some(report) => {
+            let message = format!("{why}; {}={} has room now", explanation.level, report.domain);
+            Placement::Again(reason("PlacedAgain", message))
+        }
+        None => Placement::Hold(reason("Unschedulable", format!("{why}; {}", explanation.summary()))),
+    }
+}
+
+/// The nodes of a domain, to be left out of a view.
+pub fn nodes_of(index: &mut Index, level: &str, domain: &str) -> BTreeSet<String> {
+    let view = View { levels: vec![level.to_owned()], ..View::default() };
+    let snapshot = index.snapshot(view);
+    let Some(place) = snapshot.place_of(level, domain) else { return BTreeSet::new() };
+    let column = snapshot.node_domains(place.level);
+    let rows = column.iter().enumerate().filter(|(_, domain)| **domain == place.domain.0);
+    rows.filter_map(|(row, _)| Some(snapshot.node_name(crate::placement::NodeId(id(row)))?.to_owned())).collect()
+}
+
+/// The domain of its level that a group was put in, from its leader's record.
+pub fn recorded_domain(question: &Question<'_>) -> Option<(String, String)> {
+    let record = Record::of(question.leader)?;
+    Some((record.level?, record.domain?))
+}
+
+/// Names a question's group for memory that outlives a pod.
+pub fn name_of(set: &LeaderWorkerSet, question: &Question<'_>) -> GroupId {
+    GroupId { namespace: set.set_namespace().to_owned(), leader_pod: pods::name(question.leader).to_owned() }
+}

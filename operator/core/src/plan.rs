@@ -1,0 +1,164 @@
+//! What one reconcile is going to write, in order, readable as a list.
+
+use std::fmt;
+use std::time::Duration;
+
+use muster_api::LeaderWorkerSetStatus;
+use serde_json::Value;
+
+/// One write to the API server.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Create a ControllerRevision.
+    CreateRevision(Value),
+    /// Server-side apply the leader StatefulSet.
+    ApplyLeaderSet {
+        /// The StatefulSet, with the fields Muster owns.
+        object: Value,
+        /// Whether one exists already; names the event on failure.
+        exists: bool,
+    },
+    /// Create a headless service.
+    CreateService(Value),
+    /// Strategic merge patch of a leader pod: selector or affinity, record, gate removal, in one.
+    PatchLeader {
+        /// Pod name.
+        name: String,
+        /// The patch; carries the pod's UID, so that it can't hit a successor.
+        patch: Value,
+    },
+    /// Create a group's worker StatefulSet.
+    CreateWorkerSet(Value),
+    /// Raise the replicas of a group's worker StatefulSet, as its startup policy admits more ranks.
+    ScaleWorkerSet {
+        /// StatefulSet name.
+        name: String,
+        /// New replicas.
+        replicas: u32,
+    },
+    /// Delete a leader pod, its dependents first.
+    DeleteLeader {
+        /// Pod name.
+        name: String,
+        /// Only this incarnation of it.
+        uid: String,
+        /// Only if unchanged since it was read, when set.
+        resource_version: Option<String>,
+    },
+    /// Delete a ControllerRevision that no group needs any more.
+    DeleteRevision {
+        /// Object name.
+        name: String,
+    },
+}
+
+/// An event on the set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// `Warning` rather than `Normal`.
+    pub warning: bool,
+    /// Event reason.
+    pub reason: &'static str,
+    /// Event action.
+    pub action: &'static str,
+    /// For people.
+    pub text: String,
+}
+
+impl Note {
+    /// A normal event.
+    pub fn normal(reason: &'static str, action: &'static str, text: impl Into<String>) -> Self {
+        Self { warning: false, reason, action, text: text.into() }
+    }
+
+    /// A warning.
+    pub fn warning(reason: &'static str, action: &'static str, text: impl Into<String>) -> Self {
+        Self { warning: true, reason, action, text: text.into() }
+    }
+}
+
+/// A write with the events that go with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What to write.
+    pub write: Write,
+    /// Published when it succeeded.
+    pub done: Option<Note>,
+    /// Published when it failed, with the error appended to its text.
+    pub failed: Option<Note>,
+}
+
+/// Everything one reconcile writes: steps in order, then the status, then events.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Writes. The first that fails ends the plan; the next reconcile starts from what is then true.
+    pub steps: Vec<Step>,
+    /// The status, if it differs from the one observed.
+    pub status: Option<LeaderWorkerSetStatus>,
+    /// Events that belong to the status or to no write.
+    pub notes: Vec<Note>,
+    /// Reconcile again after this long even if nothing changes.
+    pub requeue: Option<Duration>,
+}
+
+impl Plan {
+    /// Appends a write with its events.
+    pub fn push(&mut self, write: Write, done: Option<Note>, failed: Option<Note>) {
+        self.steps.push(Step { write, done, failed });
+    }
+
+    /// Asks for another reconcile at most this far away.
+    pub fn requeue_within(&mut self, after: Duration) {
+        self.requeue = Some(self.requeue.map_or(after, |sooner| sooner.min(after)));
+    }
+}
+
+fn object_name(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?")
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateRevision(object) => write!(f, "create revision {}", object_name(object)),
+            Self::ApplyLeaderSet { object, .. } => {
+                let at = |pointer| object.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+                let partition = at("/spec/updateStrategy/rollingUpdate/partition");
+                write!(
+                    f,
+                    "apply leader StatefulSet {} (replicas {}, partition {partition})",
+                    object_name(object),
+                    at("/spec/replicas")
+                )
+            }
+            Self::CreateService(object) => write!(f, "create service {}", object_name(object)),
+            Self::PatchLeader { name, patch } => match (patch.pointer("/spec/nodeSelector"), patch.pointer("/spec")) {
+                (Some(selector), _) => write!(f, "place leader {name} on nodes {selector}"),
+                (None, Some(_)) => write!(f, "leave leader {name} to the scheduler"),
+                (None, None) => write!(f, "record the place of leader {name}"),
+            },
+            Self::CreateWorkerSet(object) => {
+                let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or_default();
+                write!(f, "create worker StatefulSet {} (replicas {replicas})", object_name(object))
+            }
+            Self::ScaleWorkerSet { name, replicas } => write!(f, "scale worker StatefulSet {name} to {replicas}"),
+            Self::DeleteLeader { name, .. } => write!(f, "delete leader {name}"),
+            Self::DeleteRevision { name } => write!(f, "delete revision {name}"),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, step) in self.steps.iter().enumerate() {
+            writeln!(f, "{}. {}", position + 1, step.write)?;
+        }
+        if self.status.is_some() {
+            writeln!(f, "{}. write status", self.steps.len() + 1)?;
+        }
+        if let Some(after) = self.requeue {
+            writeln!(f, "then look again within {after:?}")?;
+        }
+        Ok(())
+    }
+}

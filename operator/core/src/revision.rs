@@ -1,0 +1,109 @@
+//! Revisions of a set: what a template was when a group was made from it.
+//!
+//! Revisions are compared by meaning, not by bytes: upstream's are written by another encoder, and taking one over must not
+//! start a rollout.
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use muster_api::names::{self, label};
+use muster_api::{LeaderWorkerSet, LeaderWorkerSetSpec};
+use serde_json::{Value, json};
+
+/// The revision key that a ControllerRevision is filed under.
+pub fn key(revision: &ControllerRevision) -> Option<&str> {
+    revision.metadata.labels.as_ref()?.get(label::REVISION).map(String::as_str)
+}
+
+/// The newest revision with this key among those that belong to the set (or to nobody).
+pub fn find<'a>(
+    revisions: impl IntoIterator<Item = &'a ControllerRevision>,
+    set_uid: &str,
+    wanted: &str,
+) -> Option<&'a ControllerRevision> {
+    let ours = |revision: &ControllerRevision| match controller_uid(revision) {
+        None => true,
+        Some(uid) => uid == set_uid,
+    };
+    revisions
+        .into_iter()
+        .filter(|revision| key(revision) == Some(wanted) && ours(revision))
+        .max_by_key(|revision| revision.revision)
+}
+
+fn controller_uid(revision: &ControllerRevision) -> Option<&str> {
+    let owners = revision.metadata.owner_references.as_ref()?;
+    owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
+}
+
+/// What a revision of this spec keeps.
+pub fn payload(spec: &LeaderWorkerSetSpec) -> Value {
+    // A spec that was read from JSON can be written as JSON.
+    names::revision_patch(spec).unwrap_or_default()
+}
+
+/// The key that a revision of this spec gets when there is none to keep.
+pub fn own_key(spec: &LeaderWorkerSetSpec) -> String {
+    names::revision_hash(payload(spec).to_string().as_bytes())
+}
+
+/// The ControllerRevision of the set's spec as it stands.
+pub fn build(set: &LeaderWorkerSet, key: &str, number: i64) -> Value {
+    let set_name = set.metadata.name.as_deref().unwrap_or_default();
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": names::revision_name(set_name, key, number),
+            "namespace": set.metadata.namespace,
+            "labels": { label::SET_NAME: set_name, label::REVISION: key },
+            "ownerReferences": [crate::backend::owner_reference(set)],
+        },
+        "data": payload(&set.spec),
+        "revision": number,
+    })
+}
+
+/// Whether the revision means what the set's spec says now.
+pub fn describes(revision: &ControllerRevision, set: &LeaderWorkerSet) -> bool {
+    restore(revision, set).is_ok_and(|restored| normalised(&payload(&restored.spec)) == normalised(&payload(&set.spec)))
+}
+
+/// The set with the parts of its spec that a revision keeps put back to what they were.
+///
+/// # Errors
+/// When the revision's data are not a spec that this version understands.
+pub fn restore(revision: &ControllerRevision, set: &LeaderWorkerSet) -> Result<LeaderWorkerSet, serde_json::Error> {
+    let mut spec = serde_json::to_value(&set.spec)?;
+    let kept = revision.data.as_ref().map(|data| &data.0["spec"]);
+    for part in ["leaderWorkerTemplate", "networkConfig"] {
+        if let Some(Value::Object(kept)) = kept.map(|kept| &kept[part]) {
+            let mut kept = kept.clone();
+            kept.remove("$patch");
+            spec[part] = Value::Object(kept);
+        }
+    }
+    let mut restored = set.clone();
+    restored.spec = serde_json::from_value(spec)?;
+    Ok(restored)
+}
+
+/// The set as it was at a revision. A key without a revision, or one that can't be read, is `None`.
+pub fn as_of<R: AsRef<ControllerRevision>>(set: &LeaderWorkerSet, revisions: &[R], key: &str) -> Option<LeaderWorkerSet> {
+    let uid = set.metadata.uid.as_deref().unwrap_or_default();
+    restore(find(revisions.iter().map(AsRef::as_ref), uid, key)?, set).ok()
+}
+
+/// Leaves out what two encoders write differently for the same thing: patch directives, nulls, and the empty objects that Go
+/// prints for structs without content.
+fn normalised(value: &Value) -> Value {
+    const EMPTY_MEANS_ABSENT: [&str; 4] = ["metadata", "resources", "securityContext", "status"];
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|(name, value)| name.as_str() != "$patch" && !value.is_null());
+            let kept = kept.map(|(name, value)| (name.clone(), normalised(value)));
+            let absent = |name: &str, value: &Value| EMPTY_MEANS_ABSENT.contains(&name) && *value == json!({});
+            Value::Object(kept.filter(|(name, value)| !absent(name, value)).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(normalised).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}

@@ -1,1 +1,34 @@
-//! Runs placement and startup policies as WebAssembly components.
+//! Runs placement and startup policies as WebAssembly components, within limits.
+//!
+//! ```text
+//!  bytes ─► size ─► accept ─► compile ─► describe ─► validate settings ─► levels ─► PlacementComponent | StartupComponent
+//!           (load.rs: one typed error per step, so that a policy object can say which step failed)
+//!
+//!  component.place(snapshot, request) ─► a fresh store and instance (store.rs) ─► guest ─► normalised answers | CallError
+//! ```
+//!
+//! This crate is the only one that knows wasmtime. It converts between `muster_core`'s values and those of `wit/policy.wit`, and
+//! judges nothing: whether an answer may be followed is decided by `muster_core::placement`.
+//!
+//! Everything here blocks and is `Send + Sync`: call it from a thread that may block.
+
+mod accept;
+mod bindings;
+mod breaker;
+mod built_in;
+mod call;
+mod component;
+mod convert;
+mod engine;
+mod load;
+mod settings;
+mod store;
+
+pub use accept::{AcceptError, PolicyKind};
+pub use breaker::{Breaker, Permit};
+pub use built_in::{BuiltIn, built_in, built_ins};
+pub use call::{CallError, CallOutcome, LogLevel, LogLine, TrapKind};
+pub use component::{PlacementComponent, StartupComponent};
+pub use engine::{Allocation, Engine, EngineError, EngineOptions};
+pub use load::{LoadError, Step};
+pub use store::Limits;

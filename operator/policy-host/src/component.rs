@@ -1,0 +1,253 @@
+//! Loaded policies, and how they are called: a fresh store and a fresh instance each time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use muster_core::cluster::Snapshot;
+use muster_core::placement::{Answer, Request};
+use muster_core::startup;
+use wasmtime::Store;
+use wasmtime::component::{Component, HasSelf, Linker, Resource};
+
+use crate::accept::PolicyKind;
+use crate::bindings::placement_policy::muster::policy::types::SettingsError;
+use crate::bindings::placement_policy::{PlacementPolicy, PlacementPolicyPre};
+use crate::bindings::startup_policy::{StartupPolicy, StartupPolicyPre};
+use crate::call::{CallError, CallOutcome, Phase};
+use crate::convert;
+use crate::engine::Engine;
+use crate::load::{self, LoadError, Loaded};
+use crate::store::{HostState, Limits, store};
+
+/// Who a policy says it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Descriptor {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) settings_schema: String,
+}
+
+/// What loading needs of a world: its generated bindings, by one name.
+pub(crate) trait World: Clone {
+    const KIND: PolicyKind;
+    type Instance;
+    fn link(engine: &wasmtime::Engine, component: &Component) -> wasmtime::Result<Self>;
+    fn start(&self, store: &mut Store<HostState>) -> wasmtime::Result<Self::Instance>;
+    fn describe(store: &mut Store<HostState>, instance: &Self::Instance) -> wasmtime::Result<Descriptor>;
+    fn validate_settings(
+        store: &mut Store<HostState>,
+        instance: &Self::Instance,
+        settings: &str,
+    ) -> wasmtime::Result<Vec<SettingsError>>;
+    fn levels(store: &mut Store<HostState>, instance: &Self::Instance, settings: &str) -> wasmtime::Result<Vec<String>>;
+}
+
+/// The generated bindings of the two worlds are alike, and strangers to each other.
+macro_rules! world {
+    ($kind:expr, $pre:ident, $instance:ident) => {
+        impl World for $pre<HostState> {
+            const KIND: PolicyKind = $kind;
+            type Instance = $instance;
+
+            fn link(engine: &wasmtime::Engine, component: &Component) -> wasmtime::Result<Self> {
+                let mut linker = Linker::new(engine);
+                $instance::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+                $pre::new(linker.instantiate_pre(component)?)
+            }
+
+            fn start(&self, store: &mut Store<HostState>) -> wasmtime::Result<Self::Instance> {
+                self.instantiate(store)
+            }
+
+            fn describe(store: &mut Store<HostState>, instance: &Self::Instance) -> wasmtime::Result<Descriptor> {
+                let descriptor = instance.muster_policy_lifecycle().call_describe(store)?;
+                Ok(Descriptor { name: descriptor.name, version: descriptor.version, settings_schema: descriptor.settings_schema })
+            }
+
+            fn validate_settings(
+                store: &mut Store<HostState>,
+                instance: &Self::Instance,
+                settings: &str,
+            ) -> wasmtime::Result<Vec<SettingsError>> {
+                instance.muster_policy_lifecycle().call_validate_settings(store, settings)
+            }
+
+            fn levels(store: &mut Store<HostState>, instance: &Self::Instance, settings: &str) -> wasmtime::Result<Vec<String>> {
+                instance.muster_policy_lifecycle().call_levels(store, settings)
+            }
+        }
+    };
+}
+
+world!(PolicyKind::Placement, PlacementPolicyPre, PlacementPolicy);
+world!(PolicyKind::Startup, StartupPolicyPre, StartupPolicy);
+
+/// One call: waits for its turn, makes a store and an instance, asks, and sorts what went wrong.
+pub(crate) fn run<W: World, T>(
+    engine: &Engine,
+    pre: &W,
+    limits: Limits,
+    ask: impl FnOnce(&mut Store<HostState>, &W::Instance) -> wasmtime::Result<T>,
+) -> CallOutcome<T> {
+    let _slot = engine.slots.take();
+    let started = Instant::now();
+    let mut store = store(engine, limits);
+    let instance = pre.start(&mut store).map_err(|error| CallError::from_engine(&error, limits, Phase::Instantiate));
+    let instantiate = started.elapsed();
+    let result = instance
+        .and_then(|instance| ask(&mut store, &instance).map_err(|error| CallError::from_engine(&error, limits, Phase::Call)));
+    let duration = started.elapsed();
+    outcome(store.into_data(), result, duration, instantiate)
+}
+
+fn outcome<T>(state: HostState, result: Result<T, CallError>, duration: Duration, instantiate: Duration) -> CallOutcome<T> {
+    CallOutcome {
+        result,
+        duration,
+        instantiate,
+        peak_memory: state.limiter.peak,
+        logs: state.log.lines,
+        logs_dropped: state.log.dropped,
+    }
+}
+
+impl<T> CallOutcome<T> {
+    fn and_then<U>(self, next: impl FnOnce(T) -> Result<U, CallError>) -> CallOutcome<U> {
+        let Self { result, duration, instantiate, peak_memory, logs, logs_dropped } = self;
+        CallOutcome { result: result.and_then(next), duration, instantiate, peak_memory, logs, logs_dropped }
+    }
+}
+
+/// A placement policy with its settings, ready to be asked. Cheap to clone.
+#[derive(Clone)]
+pub struct PlacementComponent(Arc<Loaded<PlacementPolicyPre<HostState>>>);
+
+/// A startup policy with its settings, ready to be asked. Cheap to clone.
+#[derive(Clone)]
+pub struct StartupComponent(Arc<Loaded<StartupPolicyPre<HostState>>>);
+
+/// What both kinds of component tell about themselves.
+macro_rules! about {
+    ($component:ident) => {
+        impl $component {
+            /// `sha256:…` of the component's bytes.
+            pub fn digest(&self) -> &str {
+                &self.0.digest
+            }
+
+            /// The name that the policy gives itself.
+            pub fn name(&self) -> &str {
+                &self.0.descriptor.name
+            }
+
+            /// The version that the policy gives itself.
+            pub fn version(&self) -> &str {
+                &self.0.descriptor.version
+            }
+
+            /// JSON Schema of the settings; empty if the policy has none.
+            pub fn settings_schema(&self) -> &str {
+                &self.0.descriptor.settings_schema
+            }
+
+            /// The settings in their canonical form, as the policy gets them.
+            pub fn settings(&self) -> &str {
+                &self.0.settings
+            }
+
+            /// Node label keys that the policy reads with these settings, widest level first.
+            pub fn levels(&self) -> &[String] {
+                &self.0.levels
+            }
+
+            /// What one call may use.
+            pub fn limits(&self) -> Limits {
+                self.0.limits
+            }
+
+            /// The same component with other settings and limits, without compiling it again.
+            ///
+            /// # Errors
+            /// When the policy rejects the settings. This component is not changed and keeps serving.
+            pub fn reconfigured(&self, limits: Limits, settings: &serde_json::Value) -> Result<Self, LoadError> {
+                load::reconfigure(&self.0, limits, settings).map(|loaded| Self(Arc::new(loaded)))
+            }
+        }
+
+        impl std::fmt::Debug for $component {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($component))
+                    .field("name", &self.name())
+                    .field("version", &self.version())
+                    .field("digest", &self.digest())
+                    .field("settings", &self.settings())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+about!(PlacementComponent);
+about!(StartupComponent);
+
+impl PlacementComponent {
+    /// Asks where the units of `request` go. Answers are brought into bounds (reasons, sizes); nothing is checked against the
+    /// cluster. Units past the 1024th are left for the next call.
+    pub fn place(&self, view: &Snapshot, request: &Request) -> CallOutcome<Vec<Answer>> {
+        let loaded = &*self.0;
+        let request = convert::request(request);
+        let outcome = run(&loaded.engine, &loaded.pre, loaded.limits, |store, instance| {
+            let view: Resource<Snapshot> = store.data_mut().table.push(view.clone())?;
+            // The guest is lent the snapshot; the store keeps it and drops it.
+            let lent = Resource::new_borrow(view.rep());
+            instance.muster_policy_placement().call_place(store, &loaded.settings, lent, &request)
+        });
+        outcome.and_then(|answers| match answers {
+            Ok(answers) => Ok(answers.into_iter().map(convert::answer).collect()),
+            Err(failure) => Err(convert::failure(failure)),
+        })
+    }
+}
+
+impl StartupComponent {
+    /// Asks which ranks of each group may exist now.
+    pub fn next(&self, request: &startup::Request) -> CallOutcome<Vec<startup::Step>> {
+        let loaded = &*self.0;
+        let request = convert::startup_request(request);
+        let outcome = run(&loaded.engine, &loaded.pre, loaded.limits, |store, instance| {
+            instance.muster_policy_startup().call_next(store, &loaded.settings, &request)
+        });
+        outcome.and_then(|steps| match steps {
+            Ok(steps) => Ok(steps.into_iter().map(convert::step).collect()),
+            Err(failure) => Err(convert::failure(failure)),
+        })
+    }
+}
+
+impl Engine {
+    /// Loads a placement policy; see [`load`](LoadError) for the steps.
+    ///
+    /// # Errors
+    /// The step that failed and why, with a hint where there is one.
+    pub fn load_placement(
+        &self,
+        bytes: &[u8],
+        limits: Limits,
+        settings: &serde_json::Value,
+    ) -> Result<PlacementComponent, LoadError> {
+        load::load(self, bytes, limits, settings).map(|loaded| PlacementComponent(Arc::new(loaded)))
+    }
+
+    /// Loads a startup policy; as [`load_placement`](Self::load_placement).
+    ///
+    /// # Errors
+    /// The step that failed and why, with a hint where there is one.
+    pub fn load_startup(
+        &self,
+        bytes: &[u8],
+        limits: Limits,
+        settings: &serde_json::Value,
+    ) -> Result<StartupComponent, LoadError> {
+        load::load(self, bytes, limits, settings).map(|loaded| StartupComponent(Arc::new(loaded)))
+    }
+}

@@ -1,0 +1,202 @@
+//! Between the core's values and those of `wit/policy.wit`. What comes from a guest is brought into bounds on the way in.
+
+use std::fmt::Write;
+
+use muster_core::placement::{Answer, Decision, Demand, DomainId, LevelId, NodeId, Place, Reason, Request, SettingsError, Unit};
+use muster_core::startup;
+
+use crate::bindings::placement_policy::exports::muster::policy::placement as wit;
+use crate::bindings::placement_policy::muster::policy::types;
+use crate::bindings::startup_policy::exports::muster::policy::startup as wit_startup;
+use crate::call::CallError;
+
+/// Units that one call is asked about.
+const MAX_UNITS: usize = 1024;
+const MAX_CODE_BYTES: usize = 64;
+const MAX_MESSAGE_BYTES: usize = 1024;
+/// Settings errors that are kept of one answer.
+const MAX_SETTINGS_ERRORS: usize = 64;
+
+/// The code that stands for one without a single usable character.
+const NO_CODE: &str = "Unspecified";
+
+pub(crate) fn request(request: &Request) -> wit::Request {
+    wit::Request {
+        owner: request.owner.clone(),
+        exclusive: request.exclusive.map(|level| level.0),
+        // The rest is asked about with the next call.
+        units: request.units.iter().take(MAX_UNITS).map(unit).collect(),
+    }
+}
+
+fn unit(unit: &Unit) -> wit::Unit {
+    wit::Unit {
+        id: unit.id,
+        pods: unit.pods.iter().map(|Demand { shape, pods }| types::Demand { shape: shape.0, pods: *pods }).collect(),
+        priority: unit.priority,
+        current: unit.current.map(|place| types::Location { level: place.level.0, domain: place.domain.0 }),
+    }
+}
+
+pub(crate) fn answer(answer: wit::Answer) -> Answer {
+    Answer { unit: answer.unit, decision: decision(answer.decision), reason: reason(&answer.reason) }
+}
+
+fn decision(decision: wit::Decision) -> Decision {
+    match decision {
+        wit::Decision::Within(place) => Decision::Within(Place { level: LevelId(place.level), domain: DomainId(place.domain) }),
+        wit::Decision::Pinned(nodes) => Decision::Pinned(nodes.into_iter().map(NodeId).collect()),
+        wit::Decision::Unconstrained => Decision::Unconstrained,
+        wit::Decision::Hold(retry_ms) => Decision::Hold { retry_ms },
+        wit::Decision::Refuse => Decision::Refuse,
+    }
+}
+
+pub(crate) fn startup_request(request: &startup::Request) -> wit_startup::Request {
+    wit_startup::Request { owner: request.owner.clone(), groups: request.groups.iter().map(group).collect() }
+}
+
+fn group(group: &startup::Group) -> wit_startup::Group {
+    wit_startup::Group {
+        index: group.index,
+        size: group.size,
+        pods: group.pods.iter().map(pod).collect(),
+        age_ms: group.age_ms,
+        recreations: group.recreations,
+    }
+}
+
+fn pod(pod: &startup::Pod) -> wit_startup::Pod {
+    use startup::Phase;
+    let phase = match pod.phase {
+        Phase::Pending => wit_startup::Phase::Pending,
+        Phase::Scheduled => wit_startup::Phase::Scheduled,
+        Phase::Running => wit_startup::Phase::Running,
+        Phase::Ready => wit_startup::Phase::Ready,
+        Phase::Succeeded => wit_startup::Phase::Succeeded,
+        Phase::Failed => wit_startup::Phase::Failed,
+        Phase::Terminating => wit_startup::Phase::Terminating,
+    };
+    wit_startup::Pod { rank: pod.rank, phase, in_phase_ms: pod.in_phase_ms, restarts: pod.restarts }
+}
+
+pub(crate) fn step(step: wit_startup::Step) -> startup::Step {
+    startup::Step {
+        group: step.group,
+        admit: step.admit.iter().map(|range| startup::RankRange { from: range.from_rank, to: range.to_rank }).collect(),
+        recreate: step.recreate,
+        recheck_ms: step.recheck_ms,
+        reason: reason(&step.reason),
+    }
+}
+
+fn reason(reason: &types::Reason) -> Reason {
+    Reason { code: code(&reason.code), message: message(&reason.message) }
+}
+
+/// Keeps what a condition reason may be: ASCII letters and digits, beginning with a capital letter.
+fn code(code: &str) -> String {
+    let mut kept: String =
+        code.chars().filter(char::is_ascii_alphanumeric).skip_while(char::is_ascii_digit).take(MAX_CODE_BYTES).collect();
+    if kept.is_empty() {
+        return NO_CODE.to_owned();
+    }
+    kept[..1].make_ascii_uppercase();
+    kept
+}
+
+/// One line of at most 1024 bytes, cut between characters.
+pub(crate) fn message(message: &str) -> String {
+    let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
+    message[..end].chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+pub(crate) fn settings_errors(errors: Vec<types::SettingsError>) -> Vec<SettingsError> {
+    let error = |error: types::SettingsError| SettingsError { path: message(&error.path), message: message(&error.message) };
+    errors.into_iter().take(MAX_SETTINGS_ERRORS).map(error).collect()
+}
+
+pub(crate) fn failure(failure: types::Failure) -> CallError {
+    match failure {
+        types::Failure::Settings(errors) => CallError::Settings(settings_errors(errors)),
+        types::Failure::Unsupported(why) => CallError::Unsupported(message(&why)),
+        types::Failure::Internal(why) => CallError::Internal(message(&why)),
+    }
+}
+
+/// Settings errors in one line: `/keys/0: must be a string; /mode: …`.
+pub(crate) fn list(errors: &[SettingsError]) -> String {
+    let lines: Vec<_> = errors
+        .iter()
+        .map(|SettingsError { path, message }| if path.is_empty() { message.clone() } else { format!("{path}: {message}") })
+        .collect();
+    lines.join("; ")
+}
+
+/// Where a trap happened, as the end of a sentence.
+pub(crate) fn frames(frames: &[String]) -> String {
+    let mut text = String::new();
+    for (position, frame) in frames.iter().enumerate() {
+        let _ = write!(text, "{}{frame}", if position == 0 { ", in " } else { " ← " });
+    }
+    text
+}
+
+/// A function's name as people write it, brought into bounds.
+pub(crate) fn demangled(name: &str) -> String {
+    let name = message(name);
+    // Rust's mangled names end in a hash that changes with every build.
+    match name.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => path.to_owned(),
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::as_it_should_be("NoDomainLargeEnough", "NoDomainLargeEnough")]
+    #[case::small_letters_and_dashes("no-domain", "Nodomain")]
+    #[case::leading_digits("2Many", "Many")]
+    #[case::other_alphabets("Größe", "Gre")]
+    #[case::nothing_usable("…", "Unspecified")]
+    fn a_reason_code_becomes_an_identifier(#[case] given: &str, #[case] expected: &str) {
+        assert_eq!(code(given), expected);
+    }
+
+    #[test]
+    fn a_reason_code_has_at_most_64_bytes() {
+        assert_eq!(code(&"Ab".repeat(40)).len(), 64);
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        // 1023 bytes, and then a character of two.
+        let text = format!("{}é", "x".repeat(1023));
+        assert_eq!(message(&text), "x".repeat(1023));
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(message("a\nb\tc"), "a b c");
+    }
+
+    #[test]
+    fn settings_errors_read_as_one_line() {
+        let errors = [
+            SettingsError { path: "/mode".into(), message: "must be Required".into() },
+            SettingsError { path: String::new(), message: "must be an object".into() },
+        ];
+        assert_eq!(list(&errors), "/mode: must be Required; must be an object");
+    }
+
+    #[test]
+    fn a_function_name_loses_its_hash() {
+        assert_eq!(demangled("node_pool::place::h0123456789abcdef"), "node_pool::place");
+        assert_eq!(demangled("node_pool::hash"), "node_pool::hash");
+    }
+}

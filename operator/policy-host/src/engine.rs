@@ -1,0 +1,240 @@
+//! The wasmtime engine: the only place that builds a `Config`.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
+
+use crate::store::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLES};
+
+/// Length of one epoch: how finely a call's deadline is measured.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+
+/// Native stack that a guest may use.
+const MAX_STACK_BYTES: usize = 512 << 10;
+
+/// How many compilations that ran into their time limit may still be running: a thread can't be ended from outside.
+const MAX_ABANDONED_COMPILATIONS: usize = 2;
+
+/// What an operator sets once for all policies.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Calls that may run at the same time; further ones wait. Memory is set aside for each.
+    pub max_concurrent_calls: NonZeroUsize,
+    /// Largest component that is looked at, in bytes.
+    pub max_component_bytes: usize,
+    /// How long compiling one component may take.
+    pub compile_timeout: Duration,
+}
+
+impl Default for EngineOptions {
+    /// As many calls as there are cores, components of 32 MiB, one minute to compile.
+    fn default() -> Self {
+        Self {
+            max_concurrent_calls: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            max_component_bytes: 32 << 20,
+            compile_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How memory for guests is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// From a pool that was set aside at the start: microseconds.
+    Pooled,
+    /// From the system for each call: the pool didn't fit the address space that the process may use.
+    OnDemand,
+}
+
+/// The engine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// wasmtime does not run here.
+    #[error("the WebAssembly engine could not be made: {0}")]
+    Wasmtime(String),
+    /// No thread for the clock.
+    #[error("the thread that measures deadlines could not be started: {0}")]
+    Ticker(#[from] std::io::Error),
+}
+
+/// Compiles and runs policies. One per process; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) wasmtime: wasmtime::Engine,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) options: EngineOptions,
+    allocation: Allocation,
+    compiling: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("options", &self.options).field("allocation", &self.allocation).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Makes the engine and starts the thread that measures deadlines; the thread ends with the engine's last clone.
+    ///
+    /// # Errors
+    /// When wasmtime doesn't support this machine or no thread can be started.
+    pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+        let slots = options.max_concurrent_calls.get();
+        let (wasmtime, allocation) = match wasmtime::Engine::new(&config(Some(slots))) {
+            Ok(engine) => (engine, Allocation::Pooled),
+            Err(error) => {
+                tracing::warn!(%error, slots, "no pool of memory for policies; each call asks the system for it, which is slower");
+                let engine = wasmtime::Engine::new(&config(None)).map_err(|error| EngineError::Wasmtime(format!("{error:#}")))?;
+                (engine, Allocation::OnDemand)
+            }
+        };
+        tick(&wasmtime)?;
+        Ok(Self { wasmtime, slots: Arc::new(Slots::new(slots)), options, allocation, compiling: Arc::default() })
+    }
+
+    /// How memory for guests is found.
+    pub fn allocation(&self) -> Allocation {
+        self.allocation
+    }
+
+    /// Compiles on a thread of its own, and gives up waiting after the time limit.
+    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<wasmtime::component::Component, CompileError> {
+        if self.compiling.load(Ordering::Acquire) >= MAX_ABANDONED_COMPILATIONS + self.options.max_concurrent_calls.get() {
+            return Err(CompileError::Busy);
+        }
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let (engine, bytes, running) = (self.wasmtime.clone(), bytes.to_vec(), Running::start(&self.compiling));
+        thread::Builder::new()
+            .name("policy-compile".into())
+            .spawn(move || {
+                let compiled = wasmtime::component::Component::from_binary(&engine, &bytes);
+                drop(running);
+                // Nobody listens any more if the time limit has passed.
+                let _ = sender.send(compiled);
+            })
+            .map_err(|error| CompileError::Failed(error.to_string()))?;
+        match receiver.recv_timeout(self.options.compile_timeout) {
+            Ok(compiled) => compiled.map_err(|error| CompileError::Failed(format!("{error:#}"))),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Err(CompileError::Timeout(self.options.compile_timeout)),
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(CompileError::Failed("the compiler panicked".into())),
+        }
+    }
+}
+
+/// Why a component was not compiled.
+#[derive(Debug)]
+pub(crate) enum CompileError {
+    Timeout(Duration),
+    Busy,
+    Failed(String),
+}
+
+/// Counts a compilation for as long as its thread lives.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn start(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Engine settings. Whatever policies don't need is off: it is authority, or code that advisories are written about.
+fn config(pool: Option<usize>) -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .epoch_interruption(true)
+        // The same input gives the same answer on every machine.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_threads(false)
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .gc_support(false)
+        .concurrency_support(false)
+        .max_wasm_stack(MAX_STACK_BYTES)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(8));
+    if let Some(slots) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(slots)));
+    }
+    config
+}
+
+/// Room for `slots` calls. Every memory reserves 4 GiB of address space, so that bounds checks can be left to the hardware.
+fn pooling(slots: usize) -> PoolingAllocationConfig {
+    let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(MAX_CORE_INSTANCES))
+        .total_memories(slots.saturating_mul(MAX_MEMORIES))
+        .total_tables(slots.saturating_mul(MAX_TABLES))
+        .max_memory_size(MAX_MEMORY_BYTES)
+        .linear_memory_keep_resident(1 << 20)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_tables_per_component(MAX_TABLES)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(4 << 20)
+        .max_unused_warm_slots(slots / 2);
+    pool
+}
+
+/// A plain thread that sleeps a fixed time: an async interval catches up in bursts, which would end calls early.
+fn tick(engine: &wasmtime::Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    thread::Builder::new().name("policy-epochs".into()).spawn(move || {
+        loop {
+            thread::sleep(TICK);
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Places for running calls. The pool has memory for exactly so many.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Slots {
+    fn new(count: usize) -> Self {
+        Self { free: Mutex::new(count), freed: Condvar::new() }
+    }
+
+    /// Waits for a free place. It is given back when the result is dropped.
+    pub(crate) fn take(&self) -> Slot<'_> {
+        // A panic while the lock is held can't leave the count wrong: it is one assignment.
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+/// A place for one running call.
+pub(crate) struct Slot<'a>(&'a Slots);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}

@@ -10,10 +10,11 @@ use k8s_openapi::api::apps::v1::StatefulSetPersistentVolumeClaimRetentionPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::crd::embedded;
 use crate::template::{ClaimTemplate, PodTemplate};
 
 /// The most groups a set may have.
@@ -83,7 +84,7 @@ pub struct LeaderWorkerTemplate {
     #[schemars(extend("default" = 1))]
     pub size: Option<i32>,
 
-    /// What a failed pod means for its group. Default is a deprecated name for None.
+    /// What a failed pod means for its group.
     #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "RecreateGroupOnPodRestart"))]
     pub restart_policy: Option<RestartPolicyType>,
@@ -118,10 +119,11 @@ pub struct SubGroupPolicy {
 /// How groups are replaced when the template changes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["type"]))]
 pub struct RolloutStrategy {
     /// Kind of the strategy.
     #[serde(rename = "type", default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
-    #[schemars(required, extend("default" = "RollingUpdate"))]
+    #[schemars(extend("default" = "RollingUpdate"))]
     pub type_: Option<RolloutStrategyType>,
 
     /// Budget of a rolling update.
@@ -152,10 +154,10 @@ pub struct RollingUpdateConfiguration {
 /// How the pods of a set find each other by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["subdomainPolicy"]))]
 pub struct NetworkConfig {
     /// One headless service for the set, or one for each group.
     #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub subdomain_policy: Option<SubdomainPolicy>,
 }
 
@@ -165,6 +167,7 @@ pub struct NetworkConfig {
 pub struct LeaderWorkerSetStatus {
     /// Whether the set is available, progressing, being updated, waiting for a place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
 
     /// Groups whose leader and workers are ready.
@@ -188,7 +191,7 @@ pub struct LeaderWorkerSetStatus {
     pub observed_generation: Option<i64>,
 }
 
-/// What a failed pod means for its group.
+/// What a failed pod means for its group. Default is a deprecated name of None.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RestartPolicyType {
     /// Deprecated name of [`RestartPolicyType::None`]; defaulting rewrites it.
@@ -210,7 +213,7 @@ pub enum StartupPolicyType {
     LeaderReady,
 }
 
-/// Whether the leader belongs to a subgroup.
+/// Whether the leader belongs to the first subgroup or to none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SubGroupPolicyType {
     /// The leader belongs to subgroup 0.
@@ -226,7 +229,7 @@ pub enum RolloutStrategyType {
     RollingUpdate,
 }
 
-/// Which headless service a pod's DNS name comes from.
+/// Whether the pods' DNS names come from one headless service for the set, or one for each group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SubdomainPolicy {
     /// One service for the set.
@@ -405,4 +408,8 @@ where
         Some(text) if text.is_empty() => Ok(None),
         Some(text) => T::deserialize(StrDeserializer::new(&text)).map(Some),
     }
+}
+
+fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+    embedded::conditions()
 }

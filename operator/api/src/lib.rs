@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conditions;
+pub mod crd;
 pub mod defaults;
 pub mod field;
 pub mod leader_worker_set;

@@ -16,6 +16,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::crd::embedded;
 use crate::field::FieldError;
 
 /// Spec of a [`PlacementPolicy`]: the shared [`PolicySpec`], nothing more.
@@ -37,6 +38,7 @@ use crate::field::FieldError;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(transparent)]
+#[schemars(description = "What the policy should be.")]
 pub struct PlacementPolicySpec(pub PolicySpec);
 
 /// Spec of a [`StartupPolicy`]: the shared [`PolicySpec`], nothing more.
@@ -58,6 +60,7 @@ pub struct PlacementPolicySpec(pub PolicySpec);
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(transparent)]
+#[schemars(description = "What the policy should be.")]
 pub struct StartupPolicySpec(pub PolicySpec);
 
 /// What both kinds of policy say about their component.
@@ -76,18 +79,19 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<PolicyLimits>,
 
-    /// What decides instead when the component can't: Default means no policy, Hold means wait, LastGood means its previous version.
+    /// What decides instead when the component can't.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Default"))]
     pub on_failure: Option<OnFailure>,
 
-    /// Enforce applies the answers. Observe records them and applies the default.
+    /// What becomes of the component's answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Enforce"))]
     pub mode: Option<PolicyMode>,
 
     /// Namespaces whose sets may use the policy; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "selector_schema")]
     pub namespace_selector: Option<LabelSelector>,
 }
 
@@ -131,7 +135,7 @@ pub struct PolicyLimits {
     pub memory: Option<String>,
 }
 
-/// What decides when a component can't.
+/// What decides when a component can't: Default means no policy, Hold means wait, LastGood means its previous version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnFailure {
     /// As if the set had no policy.
@@ -143,7 +147,7 @@ pub enum OnFailure {
     LastGood,
 }
 
-/// What becomes of a component's answers.
+/// What becomes of a component's answers: Enforce applies them, Observe records them and applies the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PolicyMode {
     /// They are applied.
@@ -159,6 +163,7 @@ pub enum PolicyMode {
 pub struct PolicyStatus {
     /// Whether the policy can be used, and why not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
 
     /// Generation of the policy that this status speaks of.
@@ -206,6 +211,14 @@ pub struct CandidateComponent {
 /// Settings are whatever the component makes of them.
 fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+    embedded::conditions()
+}
+
+fn selector_schema(_: &mut SchemaGenerator) -> Schema {
+    embedded::label_selector()
 }
 
 /// What the two kinds of policy have in common, for code that treats them alike.

@@ -3,12 +3,15 @@
 //! A template travels from the set to the StatefulSets exactly as it was written, so that a field newer than our bindings
 //! survives. Code that needs to *read* one asks for [`PodTemplate::typed`]; code that *writes* changes the raw value.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodTemplateSpec};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::crd::embedded;
 
 /// A template of pods: JSON of the shape of a `v1.PodTemplateSpec`, every field kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,21 +95,21 @@ fn strings(template: &Value, field: &str) -> BTreeMap<String, String> {
 }
 
 impl JsonSchema for PodTemplate {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "PodTemplate".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        generator.subschema_for::<PodTemplateSpec>()
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        embedded::pod_template()
     }
 }
 
 impl JsonSchema for ClaimTemplate {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "ClaimTemplate".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        generator.subschema_for::<PersistentVolumeClaim>()
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        embedded::claim_template()
     }
 }

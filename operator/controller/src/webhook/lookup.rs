@@ -1,0 +1,32 @@
+//! What admission asks about the cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use muster_api::LeaderWorkerSet;
+use muster_core::admission::Defaults;
+
+/// The cluster as admission sees it: this replica's caches first, the API server when they don't have it yet.
+///
+/// A set and its first leaders are created within milliseconds of each other, so it is normal that a cache does not have
+/// the set when its pods arrive; `fetch_…` is for that moment and must read past the cache.
+pub trait Lookup: Send + Sync + 'static {
+    /// The set, if the cache has it.
+    fn set(&self, namespace: &str, name: &str) -> Option<Arc<LeaderWorkerSet>>;
+
+    /// The set as the API server has it now; `None` if there is none.
+    fn fetch_set(&self, namespace: &str, name: &str)
+    -> impl Future<Output = anyhow::Result<Option<Arc<LeaderWorkerSet>>>> + Send;
+
+    /// The annotations of a namespace, if the cache has it.
+    fn namespace_annotations(&self, namespace: &str) -> Option<BTreeMap<String, String>>;
+
+    /// The annotations of a namespace as the API server has them now; empty if there is no such namespace.
+    fn fetch_namespace_annotations(
+        &self,
+        namespace: &str,
+    ) -> impl Future<Output = anyhow::Result<BTreeMap<String, String>>> + Send;
+
+    /// The operator's default policies.
+    fn defaults(&self) -> Defaults;
+}

@@ -31,7 +31,7 @@ pub(crate) fn check(
         });
     }
     if !holding.pinned.is_empty() {
-        return pins_fit(snapshot, holding);
+        return pins_fit(snapshot, holding, rows.as_deref());
     }
     let open: Vec<u32> = rows.unwrap_or_default().into_iter().filter(|row| snapshot.exclusive_holder(*row).is_none()).collect();
     let packing = snapshot.with_room(|room| room.pack(&open, pods, &Claims::new()));
@@ -50,11 +50,15 @@ fn is_open(snapshot: &Snapshot, place: Place, holding: &Holding) -> Result<(), R
     })
 }
 
-fn pins_fit(snapshot: &Snapshot, holding: &Holding) -> Result<(), Rejection> {
+fn pins_fit(snapshot: &Snapshot, holding: &Holding, inside: Option<&[u32]>) -> Result<(), Rejection> {
     let mut claims = Claims::new();
     for (name, shape) in &holding.pinned {
         let NodeId(row) =
             snapshot.node_of(name).ok_or_else(|| Rejection::new(RejectionCode::UnknownNode, format!("node {name} is gone")))?;
+        if inside.is_some_and(|rows| !rows.contains(&row)) {
+            let message = format!("node {name} is not in {}={} any more", holding.level, holding.domain);
+            return Err(Rejection::new(RejectionCode::UnknownPlace, message));
+        }
         if let Some(by) = snapshot.exclusive_holder(row) {
             return Err(Rejection::new(RejectionCode::DomainHeld, format!("node {name} is held by {by}")));
         }

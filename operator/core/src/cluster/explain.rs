@@ -40,6 +40,8 @@ pub enum Verdict {
         unschedulable: u32,
         /// Nodes that the pods' selectors or affinity don't match.
         filtered: u32,
+        /// Nodes that the decision keeps away from.
+        avoided: u32,
     },
 }
 
@@ -106,16 +108,17 @@ impl Snapshot {
     fn exclusions(&self, place: Place, pods: &[Demand]) -> Option<Verdict> {
         pods.iter().filter(|demand| demand.pods > 0).find_map(|demand| {
             let shape = self.view().shapes.get(demand.shape.0 as usize)?;
-            let (mut tainted, mut unready, mut unschedulable, mut filtered) = (0, 0, 0, 0);
+            let (mut tainted, mut unready, mut unschedulable, mut filtered, mut avoided) = (0, 0, 0, 0, 0);
             for row in self.rows(place) {
-                match shape.excluded_from(&self.nodes()[*row as usize].facts)? {
+                match self.nodes()[*row as usize].excludes(shape)? {
                     Exclusion::Tainted => tainted += 1,
                     Exclusion::Unready => unready += 1,
                     Exclusion::Unschedulable => unschedulable += 1,
                     Exclusion::Filtered => filtered += 1,
+                    Exclusion::Avoided => avoided += 1,
                 }
             }
-            Some(Verdict::NoEligibleNodes { tainted, unready, unschedulable, filtered })
+            Some(Verdict::NoEligibleNodes { tainted, unready, unschedulable, filtered, avoided })
         })
     }
 
@@ -171,12 +174,13 @@ impl std::fmt::Display for Verdict {
             Self::Fits { leftover } => write!(f, "fits with room for {leftover} more"),
             Self::NotEnoughSlots { have, need } => write!(f, "room for {have} of {need} {}", plural(*need, "pod", "pods")),
             Self::Held { by } => write!(f, "held by {by}"),
-            Self::NoEligibleNodes { tainted, unready, unschedulable, filtered } => {
+            Self::NoEligibleNodes { tainted, unready, unschedulable, filtered, avoided } => {
                 let counts = [
                     (tainted, "tainted"),
                     (unready, "not ready"),
                     (unschedulable, "cordoned"),
                     (filtered, "excluded by the pods' node selector or affinity"),
+                    (avoided, "avoided after a failed attempt"),
                 ];
                 let told: Vec<_> = counts.iter().filter(|(n, _)| **n > 0).map(|(n, what)| format!("{n} {what}")).collect();
                 write!(f, "no eligible node ({})", told.join(", "))

@@ -9,6 +9,9 @@ use super::shape::Shape;
 /// More columns than a cluster has shapes; beyond it the one not used for longest goes.
 const CAPACITY: usize = 256;
 
+/// A list of changes longer than this costs more to follow than columns cost to make again.
+const LONG: usize = 8192;
+
 /// For every shape that was asked for: how many of its pods fit each node.
 #[derive(Debug, Default)]
 pub(crate) struct Fits {
@@ -30,7 +33,12 @@ struct Column {
 impl Fits {
     /// Notes that a row's node or its used room changed.
     pub(crate) fn touch(&mut self, row: usize) {
-        self.touched.push(row);
+        if self.touched.len() >= LONG {
+            self.forget();
+        }
+        if !self.columns.is_empty() {
+            self.touched.push(row);
+        }
     }
 
     /// Notes that rows have moved.
@@ -42,10 +50,6 @@ impl Fits {
     /// Slots of the shape by row.
     pub(crate) fn column(&mut self, shape: &Shape, nodes: &[Arc<Node>]) -> Arc<[u32]> {
         self.now += 1;
-        // A long list of changes costs more than starting over.
-        if self.touched.len() > nodes.len().max(1024) {
-            self.forget();
-        }
         let (now, touched) = (self.now, &self.touched);
         if let Some(column) = self.columns.get_mut(shape) {
             for row in touched.iter().skip(column.seen).copied() {

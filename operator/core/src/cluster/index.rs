@@ -56,18 +56,18 @@ impl Index {
         match self.nodes.binary_search_by(|known| known.facts.name.cmp(&facts.name)) {
             Ok(row) => {
                 let known = &self.nodes[row].facts;
-                if *known == facts {
+                if **known == facts {
                     return;
                 }
                 if known.labels != facts.labels {
                     self.levels.clear();
                 }
-                Arc::make_mut(&mut Arc::make_mut(&mut self.nodes)[row]).facts = facts;
+                Arc::make_mut(&mut Arc::make_mut(&mut self.nodes)[row]).facts = Arc::new(facts);
                 self.fits.touch(row);
             }
             Err(row) => {
                 let used = self.elsewhere.remove(&facts.name).unwrap_or_default();
-                Arc::make_mut(&mut self.nodes).insert(row, Arc::new(Node { facts, used }));
+                Arc::make_mut(&mut self.nodes).insert(row, Arc::new(Node { facts: Arc::new(facts), used, avoided: false }));
                 self.rows_moved();
             }
         }
@@ -123,14 +123,16 @@ impl Index {
 
     /// Enters a holding, or replaces the one its group has.
     pub fn hold(&mut self, holding: Holding) {
-        if Arc::make_mut(&mut self.ledger).hold(holding) {
+        if self.holding(&holding.group) != Some(&holding) {
+            Arc::make_mut(&mut self.ledger).hold(holding);
             self.generation += 1;
         }
     }
 
     /// Gives a group's holding up. Its domain stays held until the group's last pod object is gone.
     pub fn release(&mut self, group: &GroupId) {
-        if self.ledger.holdings.contains_key(group) && Arc::make_mut(&mut self.ledger).release(group) {
+        if self.holding(group).is_some() {
+            Arc::make_mut(&mut self.ledger).release(group);
             self.generation += 1;
         }
     }
@@ -238,7 +240,7 @@ impl Index {
             Arc::make_mut(&mut Arc::make_mut(&mut nodes)[*row as usize]).used.add(claimed, 1);
         }
         for row in avoided {
-            Arc::make_mut(&mut Arc::make_mut(&mut nodes)[*row as usize]).facts.ready = false;
+            Arc::make_mut(&mut Arc::make_mut(&mut nodes)[*row as usize]).avoided = true;
         }
         nodes
     }

@@ -8,13 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use muster_api::names::label;
 
 use super::amounts::Amounts;
 use super::shape::{Shape, requests_of};
-
-const GROUP_KEY: &str = "leaderworkerset.sigs.k8s.io/group-key";
-const GROUP_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
-const SET_NAME: &str = "leaderworkerset.sigs.k8s.io/name";
 
 /// Names a group over all its incarnations.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,11 +99,11 @@ impl PodFacts {
 /// Every pod with a group key is a member, whatever its set asked for: that is whom upstream's anti-affinity sees.
 fn membership(pod: &Pod) -> Option<(GroupId, String)> {
     let labels = pod.metadata.labels.as_ref()?;
-    let key = labels.get(GROUP_KEY)?;
+    let key = labels.get(label::GROUP_KEY)?;
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let set = labels.get(SET_NAME).cloned().unwrap_or_default();
+    let set = labels.get(label::SET_NAME).cloned().unwrap_or_default();
     // A member without an index was not made by a set's controller; its key still tells its group from others.
-    let leader_pod = labels.get(GROUP_INDEX).map_or_else(|| key.clone(), |index| format!("{set}-{index}"));
+    let leader_pod = labels.get(label::GROUP_INDEX).map_or_else(|| key.clone(), |index| format!("{set}-{index}"));
     Some((GroupId { namespace, leader_pod }, set))
 }
 
@@ -147,30 +144,20 @@ impl Ledger {
         }
     }
 
-    /// Enters or replaces a holding. False if it was there already.
-    pub(crate) fn hold(&mut self, holding: Holding) -> bool {
-        let held = Held { holding, released: false };
-        let known = self.holdings.get(&held.holding.group).is_some_and(|known| **known == held);
-        if !known {
-            self.holdings.insert(held.holding.group.clone(), Arc::new(held));
-        }
-        !known
+    /// Enters or replaces a holding.
+    pub(crate) fn hold(&mut self, holding: Holding) {
+        self.holdings.insert(holding.group.clone(), Arc::new(Held { holding, released: false }));
     }
 
-    /// Gives a holding up. False if there was none.
-    pub(crate) fn release(&mut self, group: &GroupId) -> bool {
-        let Some(held) = self.holdings.get_mut(group) else { return false };
-        if held.released {
-            return false;
-        }
-        if self.occupants.contains_key(group) {
+    /// Gives a holding up; while the group has pods its domain stays held.
+    pub(crate) fn release(&mut self, group: &GroupId) {
+        if !self.occupants.contains_key(group) {
+            self.holdings.remove(group);
+        } else if let Some(held) = self.holdings.get_mut(group) {
             let held = Arc::make_mut(held);
             held.released = true;
             held.holding.outstanding.clear();
             held.holding.pinned.clear();
-        } else {
-            self.holdings.remove(group);
         }
-        true
     }
 }

@@ -31,3 +31,6 @@ pub use shape::Shape;
 pub use snapshot::{Scope, Snapshot, View};
 
 pub(crate) use packing::{Claims, Packing};
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,11 +1,12 @@
 //! What placement needs to know about a node, and nothing that changes with a heartbeat.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 
 use super::amounts::Amounts;
-use super::shape::Shape;
+use super::shape::{Exclusion, Shape};
 
 /// A taint that keeps pods away. `PreferNoSchedule` is not one of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,15 +69,22 @@ impl Facts {
 /// A row of the node table: the facts and what is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Node {
-    pub(crate) facts: Facts,
+    pub(crate) facts: Arc<Facts>,
     /// Requests of the pods bound here, plus what a snapshot holds back for others.
     pub(crate) used: Amounts,
+    /// The view this row was made for wants nothing here.
+    pub(crate) avoided: bool,
 }
 
 impl Node {
     /// How many pods of the shape fit, filters and room together.
     pub(crate) fn slots(&self, shape: &Shape) -> u32 {
-        if shape.excluded_from(&self.facts).is_some() { 0 } else { self.room(shape.requests(), None) }
+        if self.excludes(shape).is_some() { 0 } else { self.room(shape.requests(), None) }
+    }
+
+    /// Why pods of the shape are kept off, whatever room there is.
+    pub(crate) fn excludes(&self, shape: &Shape) -> Option<Exclusion> {
+        if self.avoided { Some(Exclusion::Avoided) } else { shape.excluded_from(&self.facts) }
     }
 
     /// How many times `requests` fit into what is free once `claimed` is taken too. Filters are not looked at.

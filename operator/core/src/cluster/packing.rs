@@ -57,7 +57,8 @@ impl Room<'_> {
         }
         wanted.retain(|(shape, _)| *shape < self.shapes.len());
         let Some((bulk, bulk_pods)) = wanted.iter().copied().max_by_key(|(_, pods)| *pods) else { return packing };
-        let mut claims: Claims = claims.clone();
+        let here = |row: &u32| claims.get(row).map(|claimed| (*row, claimed.clone()));
+        let mut claims: Claims = if claims.is_empty() { Claims::new() } else { rows.iter().filter_map(here).collect() };
         for (shape, pods) in wanted.into_iter().filter(|(shape, _)| *shape != bulk) {
             for _ in 0..pods {
                 let Some(row) = self.cheapest(rows, shape, bulk, &claims) else { break };

@@ -59,6 +59,8 @@ pub enum Exclusion {
     Tainted,
     /// The pod's node selector or required node affinity does not match.
     Filtered,
+    /// The decision keeps away from the node, say because pods could not be scheduled there.
+    Avoided,
 }
 
 impl Shape {

@@ -34,7 +34,7 @@ pub struct View {
     pub scope: Scope,
     /// The groups being placed: their own pods and holdings don't count against them.
     pub for_groups: BTreeSet<GroupId>,
-    /// Names of nodes that are no good for these groups: they count as not ready.
+    /// Names of nodes that are no good for these groups, whatever room they have.
     pub avoid: BTreeSet<String>,
 }
 
@@ -249,7 +249,7 @@ impl Snapshot {
     /// Claims room for one pod on a node; false if there is none.
     pub(super) fn takes(&self, row: u32, shape: &Shape, claims: &mut Claims) -> bool {
         let node = &self.0.nodes[row as usize];
-        let free = shape.excluded_from(&node.facts).is_none() && node.room(shape.requests(), claims.get(&row)) > 0;
+        let free = node.excludes(shape).is_none() && node.room(shape.requests(), claims.get(&row)) > 0;
         if free {
             claims.entry(row).or_default().add(shape.requests(), 1);
         }

@@ -117,3 +117,6 @@ pub struct Answer {
     /// Why.
     pub reason: Reason,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! The native placement policy: exclusive, best fit. What the core does when no component is asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Answer, Decision, Demand, DomainId, LevelId, Place, Reason, Request, Unit};
-use crate::cluster::{Snapshot, Verdict};
+use crate::cluster::{DomainReport, Snapshot, Verdict};
 
 /// Milliseconds after which a unit that fits nowhere is asked about again if the cluster does not change before.
 pub const RETRY_MS: u32 = 30_000;
@@ -34,13 +34,22 @@ struct Search<'a> {
     request: &'a Request,
     level: LevelId,
     taken: BTreeMap<DomainId, u32>,
-    /// Free domains by demand, best first; most units of a set demand the same.
-    fitting: Vec<(&'a [Demand], Vec<u32>)>,
+    /// By demand: most units of a set demand the same.
+    offers: Vec<Offer<'a>>,
+}
+
+/// What there is for one demand.
+struct Offer<'a> {
+    pods: &'a [Demand],
+    /// Free domains that fit, best first.
+    domains: Vec<DomainId>,
+    /// Why nothing is left, once that is so.
+    nothing: Option<Reason>,
 }
 
 impl<'a> Search<'a> {
     fn new(snapshot: &'a Snapshot, request: &'a Request, level: LevelId) -> Self {
-        Self { snapshot, request, level, taken: BTreeMap::new(), fitting: Vec::new() }
+        Self { snapshot, request, level, taken: BTreeMap::new(), offers: Vec::new() }
     }
 
     /// Takes the unit's current domain if it is still good.
@@ -59,41 +68,42 @@ impl<'a> Search<'a> {
             let message = format!("stays in {}", self.named(domain));
             return answer(unit, self.within(domain), "Kept", message);
         }
-        match self.best(unit) {
-            Some(domain) => {
-                self.taken.insert(domain, unit.id);
-                let message = format!("{} is the smallest free domain that fits", self.named(domain));
-                answer(unit, self.within(domain), "BestFit", message)
-            }
-            None => self.hold(unit),
+        let offer = self.offer(unit);
+        let best = self.offers[offer].domains.iter().copied().find(|domain| !self.taken.contains_key(domain));
+        if let Some(domain) = best {
+            self.taken.insert(domain, unit.id);
+            let message = format!("{} is the smallest free domain that fits", self.named(domain));
+            return answer(unit, self.within(domain), "BestFit", message);
         }
+        let reason = self.offers[offer].nothing.clone().unwrap_or_else(|| self.why_nothing(&unit.pods));
+        self.offers[offer].nothing = Some(reason.clone());
+        Answer { unit: unit.id, decision: Decision::Hold { retry_ms: RETRY_MS }, reason }
     }
 
-    fn best(&mut self, unit: &'a Unit) -> Option<DomainId> {
-        let known = self.fitting.iter().position(|(pods, _)| *pods == unit.pods.as_slice());
-        let position = known.unwrap_or_else(|| {
-            let fitting = self.snapshot.best_domains(self.level, &unit.pods, true, u32::MAX);
-            self.fitting.push((&unit.pods, fitting));
-            self.fitting.len() - 1
-        });
-        self.fitting[position].1.iter().map(|domain| DomainId(*domain)).find(|domain| !self.taken.contains_key(domain))
+    /// Position of the offer for the unit's demand.
+    fn offer(&mut self, unit: &'a Unit) -> usize {
+        self.offers.iter().position(|offer| offer.pods == unit.pods.as_slice()).unwrap_or_else(|| {
+            let domains = self.snapshot.best_domains(self.level, &unit.pods, true, u32::MAX);
+            let domains = domains.into_iter().map(DomainId).collect();
+            self.offers.push(Offer { pods: &unit.pods, domains, nothing: None });
+            self.offers.len() - 1
+        })
     }
 
-    fn hold(&self, unit: &Unit) -> Answer {
-        let mut explanation = self.snapshot.explain(self.level, &unit.pods, true);
+    fn why_nothing(&self, pods: &[Demand]) -> Reason {
+        let mut explanation = self.snapshot.explain(self.level, pods, true);
         for (domain, report) in (0..).map(DomainId).zip(&mut explanation.domains) {
             if let Some(other) = self.taken.get(&domain) {
                 report.verdict = Verdict::Held { by: format!("{} group {other}", self.request.owner) };
             }
         }
-        let large_enough: BTreeSet<u32> =
-            self.snapshot.best_domains(self.level, &unit.pods, false, u32::MAX).into_iter().collect();
+        let held = |report: &DomainReport| matches!(report.verdict, Verdict::Held { .. });
         let code = match () {
             () if explanation.domains.is_empty() => "NoLabel",
-            () if !large_enough.is_empty() => "AllDomainsHeld",
+            () if explanation.domains.iter().all(held) => "AllDomainsHeld",
             () => "NoDomainLargeEnough",
         };
-        answer(unit, Decision::Hold { retry_ms: RETRY_MS }, code, explanation.summary())
+        Reason { code: code.to_owned(), message: explanation.summary() }
     }
 
     fn within(&self, domain: DomainId) -> Decision {

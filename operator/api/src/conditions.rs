@@ -49,6 +49,8 @@ pub mod event {
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// A policy failed and its fallback was used (Muster's own).
     pub const POLICY_FAILED: &str = "PolicyFailed";
+    /// What a policy that is only observed would have done (Muster's own).
+    pub const POLICY_OBSERVED: &str = "PolicyObserved";
     /// Reporting controller of every event about a set.
     pub const REPORTING_CONTROLLER: &str = "leaderworkerset";
 }

@@ -3,6 +3,7 @@
 //! Field names, defaults and limits are those of upstream's v1. The struct is read in two states: *raw*, as a person wrote it,
 //! where almost everything may be missing, and *defaulted* (see [`crate::defaults`]). The accessors ([`LeaderWorkerSet::replicas`],
 //! [`LeaderWorkerSet::size`], …) are total: they answer for a raw set what its default will be.
+#![expect(clippy::duplicated_attributes, reason = "printer columns of one type are not duplicates of each other")]
 
 use std::fmt;
 

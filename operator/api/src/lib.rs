@@ -30,6 +30,8 @@ pub mod policy;
 pub mod scaled;
 mod syntax;
 pub mod template;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 
 pub use leader_worker_set::{LeaderWorkerSet, LeaderWorkerSetSpec, LeaderWorkerSetStatus};

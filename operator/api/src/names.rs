@@ -177,3 +177,51 @@ fn hex_sha1(text: &str) -> String {
         hex
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("a-b-3", Some(("a-b", 3)))]
+    #[case("vllm-0", Some(("vllm", 0)))]
+    #[case("vllm-1-12", Some(("vllm-1", 12)))]
+    #[case("vllm", None)]
+    #[case("vllm-", None)]
+    #[case("-3", None)]
+    #[case("vllm-x", None)]
+    #[case("vllm-+3", None)]
+    #[case("vllm-99999999999", None)]
+    #[case("", None)]
+    fn a_pod_name_is_its_parent_and_an_ordinal(#[case] pod: &str, #[case] expected: Option<(&str, i32)>) {
+        assert_eq!(parent_and_ordinal(pod), expected);
+    }
+
+    // The keys below were computed with crypto/sha1 of Go.
+    #[test]
+    fn a_group_key_is_the_sha1_of_namespace_and_leader() {
+        assert_eq!(group_key("default", "vllm-0"), "3026934fa959105a39223221cf76941a46fb01bb");
+        assert_eq!(group_key("serving", "a-b-3"), "8baa69ed8af6faf9e353c93fa2b131d166383fb8");
+    }
+
+    #[test]
+    fn a_subgroup_key_is_the_sha1_of_leader_and_index() {
+        assert_eq!(subgroup_key("vllm-0", 0), "a23c711838ab00e7644bc03268335cc986e67808");
+        assert_eq!(subgroup_key("vllm-0", 1), "62866e51f8a7c12df529b43019ed2214f730383f");
+    }
+
+    #[test]
+    fn objects_are_named_as_upstream_names_them() {
+        assert_eq!(leader_stateful_set("vllm"), "vllm");
+        assert_eq!(leader_pod("vllm", 1), "vllm-1");
+        assert_eq!(worker_stateful_set("vllm", 1), "vllm-1");
+        assert_eq!(worker_pod("vllm", 1, 3), "vllm-1-3");
+        assert_eq!(subdomain("vllm", 1, SubdomainPolicy::Shared), "vllm");
+        assert_eq!(subdomain("vllm", 1, SubdomainPolicy::UniquePerReplica), "vllm-1");
+        assert_eq!(leader_address("vllm", 1, "vllm", "serving"), "vllm-1.vllm.serving");
+        let selector = "leaderworkerset.sigs.k8s.io/name=vllm,leaderworkerset.sigs.k8s.io/worker-index=0";
+        assert_eq!(hpa_pod_selector("vllm"), selector);
+    }
+}

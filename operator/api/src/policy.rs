@@ -2,6 +2,7 @@
 //!
 //! `PlacementPolicy` says *where* a group goes, `StartupPolicy` says *when* its members start. Both are cluster-scoped, have the
 //! same spec and status, and differ only in the WIT world that their component must export.
+#![expect(clippy::duplicated_attributes, reason = "printer columns of one type are not duplicates of each other")]
 
 mod limits;
 mod validate;
@@ -77,6 +78,7 @@ pub struct PolicySpec {
 
     /// What one call of the component may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = {}))]
     pub limits: Option<PolicyLimits>,
 
     /// What decides instead when the component can't.

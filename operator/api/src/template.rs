@@ -113,3 +113,58 @@ impl JsonSchema for ClaimTemplate {
         embedded::claim_template()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::LeaderWorkerSet;
+    use crate::testing::valid_set;
+
+    #[test]
+    fn the_typed_view_reads_amounts_written_as_numbers() {
+        let template = PodTemplate(json!({
+            "spec": {"containers": [{"name": "a", "resources": {"limits": {"nvidia.com/gpu": 8}}, "unknown": 1}]},
+        }));
+        let container = template.typed().unwrap().spec.unwrap().containers.remove(0);
+        let limits = container.resources.unwrap().limits.unwrap();
+        assert_eq!(limits["nvidia.com/gpu"], Quantity("8".into()));
+    }
+
+    #[test]
+    fn labels_and_annotations_are_read_without_the_rest() {
+        let template = PodTemplate(json!({"metadata": {"labels": {"app": "a", "odd": 1}}, "spec": 7}));
+        assert_eq!(template.labels(), BTreeMap::from([("app".to_owned(), "a".to_owned())]));
+        assert_eq!(template.annotations(), BTreeMap::new());
+        assert_eq!(ClaimTemplate(json!({"metadata": {"name": "models"}})).name(), Some("models"));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a-zA-Z<>& ]{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-zA-Z]{1,6}", inner, 0..4).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_template_survives_reading_and_writing_field_for_field(pod in any_json(), claim in any_json()) {
+            let mut object = serde_json::to_value(valid_set()).unwrap();
+            object["spec"]["leaderWorkerTemplate"]["workerTemplate"] = pod;
+            object["spec"]["leaderWorkerTemplate"]["volumeClaimTemplates"] = json!([claim]);
+            let read: LeaderWorkerSet = serde_json::from_value(object.clone()).unwrap();
+            prop_assert_eq!(serde_json::to_value(&read).unwrap(), object);
+        }
+    }
+}

@@ -10,6 +10,8 @@ mod extras;
 mod rollout;
 mod subgroup;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use crate::field::FieldError;
 pub use crate::field::{FieldErrorKind, Verdict};

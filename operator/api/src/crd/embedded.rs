@@ -70,8 +70,10 @@ impl Definitions {
         for (keyword, value) in schema.as_object().into_iter().flatten() {
             let value = match (keyword.as_str(), value) {
                 ("description", _) => continue,
-                // A binding's notion: in the API, metadata may always be left out.
-                ("required", Value::Array(fields)) if fields.iter().all(|field| field == "metadata") => continue,
+                ("required", Value::Array(fields)) => match Self::required(name, fields) {
+                    fields if fields.is_empty() => continue,
+                    fields => Value::Array(fields),
+                },
                 ("items" | "additionalProperties", inner) => self.resolve(inner),
                 ("properties", Value::Object(fields)) => {
                     let fields = fields.iter().map(|(field, schema)| (field.clone(), self.field(name, field, schema)));
@@ -88,6 +90,14 @@ impl Definitions {
             merge.write_to(&mut node);
         }
         Value::Object(node)
+    }
+
+    /// The fields that must be there. The bindings count those in that always have a value, such as metadata and names with a
+    /// default; in the API they may be left out.
+    fn required(owner: &str, fields: &[Value]) -> Vec<Value> {
+        let optional =
+            |field: &&Value| *field == "metadata" || field.as_str().is_some_and(|field| default_of(owner, field).is_some());
+        fields.iter().filter(|field| !optional(field)).cloned().collect()
     }
 
     fn field(&self, owner: &str, field: &str, schema: &Value) -> Value {
@@ -117,4 +127,24 @@ fn object_meta() -> Value {
             "namespace": {"type": "string"},
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::kubernetes::described;
+
+    #[test]
+    fn every_field_that_the_tables_speak_of_exists_in_the_bindings() {
+        let mut generator = SchemaSettings::default().into_generator();
+        generator.subschema_for::<PodTemplateSpec>();
+        generator.subschema_for::<PersistentVolumeClaim>();
+        let types = generator.take_definitions(true);
+        for (owner, field) in described() {
+            let found = types.iter().any(|(name, schema)| {
+                name.ends_with(&format!(".{owner}")) && (field.is_empty() || !schema["properties"][field].is_null())
+            });
+            assert!(found, "{owner} {field}");
+        }
+    }
 }

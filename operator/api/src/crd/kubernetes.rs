@@ -165,3 +165,11 @@ const CONTAINER_ATOMIC: &[&str] = &["args", "command", "envFrom", "resizePolicy"
 
 const POD_AFFINITY: &[&str] =
     &["preferredDuringSchedulingIgnoredDuringExecution", "requiredDuringSchedulingIgnoredDuringExecution"];
+
+/// Every type and field that the tables speak of.
+#[cfg(test)]
+pub(super) fn described() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let fields = FIELDS.iter().flat_map(|(owner, fields, _)| fields.iter().map(move |field| (*owner, *field)));
+    let references = LOCAL_REFERENCES.iter().map(|owner| (*owner, "name"));
+    fields.chain(references).chain(ATOMIC_TYPES.iter().map(|owner| (*owner, "")))
+}

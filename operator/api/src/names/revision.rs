@@ -47,3 +47,48 @@ pub fn revision_name(set: &str, key: &str, number: i64) -> String {
     let set: String = set.chars().take(NAME_PART).collect();
     format!("{set}-{key}-{number}")
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::set;
+
+    const PATCH: &str = r#"{"spec":{"leaderWorkerTemplate":{"$patch":"replace","restartPolicy":"RecreateGroupOnPodRestart","size":4,"workerTemplate":{"metadata":{"labels":{"a":"1","b":"2"}},"spec":{"containers":[{"image":"nginx","name":"worker"}]}}},"networkConfig":{"$patch":"replace","subdomainPolicy":"Shared"}}}"#;
+
+    // The hashes were computed with hash/fnv of Go and SafeEncodeString of k8s.io/apimachinery v0.36.3.
+    #[rstest]
+    #[case("", "65bb57b6b5")]
+    #[case("a", "d8bfb88b")]
+    #[case("foobar", "d7cd9cdf4")]
+    #[case(PATCH, "5746dd695b")]
+    fn a_revision_key_is_upstreams_hash(#[case] patch: &str, #[case] expected: &str) {
+        assert_eq!(revision_hash(patch.as_bytes()), expected);
+    }
+
+    #[test]
+    fn a_revision_holds_template_and_network_with_sorted_keys() {
+        let spec = json!({
+            "replicas": 7,
+            "startupPolicy": "LeaderReady",
+            "leaderWorkerTemplate": {
+                "workerTemplate": {
+                    "spec": {"containers": [{"name": "worker", "image": "nginx"}]},
+                    "metadata": {"labels": {"b": "2", "a": "1"}},
+                },
+                "size": 4,
+                "restartPolicy": "RecreateGroupOnPodRestart",
+            },
+        });
+        let patch = revision_patch(&set(spec).spec).unwrap();
+        assert_eq!(patch.to_string(), PATCH);
+    }
+
+    #[test]
+    fn a_revision_is_named_after_set_key_and_number() {
+        assert_eq!(revision_name("vllm", "5746dd695b", 3), "vllm-5746dd695b-3");
+        assert_eq!(revision_name(&"a".repeat(230), "k", 1).len(), 224);
+    }
+}

@@ -77,3 +77,47 @@ fn check_selector(selector: &LabelSelector, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::invalid("spec.namespaceSelector.matchLabels", key.as_str(), "must be the key of a label"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({"builtIn": "node-pool"}))]
+    #[case(json!({"configMap": {"namespace": "platform", "name": "policies", "key": "rack.wasm"}}))]
+    fn one_source_is_enough(#[case] source: Value) {
+        let spec: PolicySpec = serde_json::from_value(json!({"source": source})).unwrap();
+        assert_eq!(validate_policy(&spec), []);
+    }
+
+    #[rstest]
+    #[case(json!({"source": {}}), "spec.source: Required value: set one of builtIn, configMap")]
+    #[case(json!({"source": {"builtIn": "a", "configMap": {"namespace": "a", "name": "b", "key": "c"}}}),
+        "spec.source.configMap: Forbidden: builtIn is set too; a policy has exactly one source")]
+    #[case(json!({"source": {"builtIn": ""}}),
+        "spec.source.builtIn: Required value: name a component that is part of the operator")]
+    #[case(json!({"source": {"configMap": {"namespace": "", "name": "b", "key": "c"}}}),
+        "spec.source.configMap.namespace: Required value: the namespace of the ConfigMap that holds the component")]
+    #[case(json!({"source": {"configMap": {"namespace": "a", "name": "B", "key": "c"}}}),
+        "spec.source.configMap.name: Invalid value: \"B\": must consist of lower case letters, digits, '-' and '.'")]
+    #[case(json!({"source": {"configMap": {"namespace": "a", "name": "b", "key": ""}}}),
+        "spec.source.configMap.key: Required value: the entry of binaryData that holds the component")]
+    #[case(json!({"source": {"builtIn": "a"}, "settings": [1]}), "spec.settings: Invalid value: [1]: must be an object")]
+    #[case(json!({"source": {"builtIn": "a"}, "limits": {"deadline": "2s"}}),
+        "spec.limits.deadline: Invalid value: \"2s\": must be a duration from 1ms to 500ms, such as \"50ms\"")]
+    #[case(json!({"source": {"builtIn": "a"}, "namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In"}]}}),
+        "spec.namespaceSelector.matchExpressions[0].values: Required value: the operator In needs values")]
+    #[case(json!({"source": {"builtIn": "a"}, "namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Is"}]}}),
+        "spec.namespaceSelector.matchExpressions[0].operator: Unsupported value: \"Is\": \
+         supported values: \"In\", \"NotIn\", \"Exists\", \"DoesNotExist\"")]
+    #[case(json!({"source": {"builtIn": "a"}, "namespaceSelector": {"matchLabels": {"a b": "c"}}}),
+        "spec.namespaceSelector.matchLabels: Invalid value: \"a b\": must be the key of a label")]
+    fn a_policy_that_cannot_be_loaded_says_why(#[case] spec: Value, #[case] expected: &str) {
+        let spec: PolicySpec = serde_json::from_value(spec).unwrap();
+        let errors: Vec<_> = validate_policy(&spec).iter().map(ToString::to_string).collect();
+        assert_eq!(errors, [expected]);
+    }
+}

@@ -178,6 +178,24 @@ fn reason(code: &str, message: impl Into<String>) -> Reason {
     Reason { code: code.to_owned(), message: message.into() }
 }
 
+/// The place of a group that nobody decides about any more.
+pub fn left_to_scheduler(code: &str) -> Record {
+    Record {
+        by: "scheduler".to_owned(),
+        level: None,
+        domain: None,
+        exclusive: false,
+        selector: BTreeMap::new(),
+        released: false,
+        reason: reason(code, "the set no longer asks to be placed"),
+    }
+}
+
+/// What becomes of a group whose leader, bound by someone else, is on a node outside every domain.
+pub fn without_label(node: &str, key: &str) -> Placement {
+    Placement::Hold(reason("NodeWithoutLabel", format!("its leader is on node {node}, which has no label {key}; label the node")))
+}
+
 /// What is to become of groups that fit nowhere.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {

@@ -30,5 +30,5 @@ pub use built_in::{BuiltIn, built_in, built_ins};
 pub use call::{CallError, CallOutcome, LogLevel, LogLine, TrapKind};
 pub use component::{PlacementComponent, StartupComponent};
 pub use engine::{Allocation, Engine, EngineError, EngineOptions};
-pub use load::{LoadError, Step};
+pub use load::{LoadError, Step, digest};
 pub use store::Limits;

@@ -94,6 +94,11 @@ pub enum LoadError {
     },
 }
 
+/// `sha256:` and the hexadecimal digest of a component's bytes.
+pub fn digest(component: &[u8]) -> String {
+    format!("sha256:{:x}", Sha256::digest(component))
+}
+
 impl LoadError {
     /// The step that failed; all before it went well.
     pub fn step(&self) -> Step {
@@ -165,7 +170,7 @@ pub(crate) fn load<W: World>(
     let pre = link::<W>(engine, &compile(engine, bytes)?)?;
     let descriptor = run(engine, &pre, limits, W::describe).result.map_err(LoadError::Describe)?;
     check_descriptor(&descriptor)?;
-    let digest = format!("sha256:{:x}", Sha256::digest(bytes));
+    let digest = digest(bytes);
     let (settings, levels) = take_settings(engine, &pre, limits, settings)?;
     Ok(Loaded { engine: engine.clone(), pre, limits, digest, descriptor, settings, levels })
 }

@@ -13,13 +13,13 @@ use super::CertsError;
 
 /// One webhook of a configuration: its name, and the authorities by which the API server judges who answers for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Webhook {
+pub(crate) struct Webhook {
     name: String,
     bundle: Option<ByteString>,
 }
 
 /// A configuration of either kind.
-pub trait Configuration {
+pub(crate) trait Configuration {
     /// What the API server calls it, for messages.
     const KIND: &str;
     /// Its webhooks, in order.
@@ -48,7 +48,7 @@ impl Configuration for ValidatingWebhookConfiguration {
 ///
 /// # Errors
 /// When there is no such configuration, or the API server refuses to read or change it.
-pub async fn publish<K>(client: &Client, name: &str, bundle: &str) -> Result<(), CertsError>
+pub(crate) async fn publish<K>(client: &Client, name: &str, bundle: &str) -> Result<(), CertsError>
 where
     K: Configuration + kube::Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope>,
     K: Clone + Debug + DeserializeOwned,

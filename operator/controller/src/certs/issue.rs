@@ -22,7 +22,7 @@ pub(super) const BACKDATED: Duration = Duration::from_secs(60 * 60);
 ///
 /// # Errors
 /// When a name is neither a DNS name nor an IP address, or the system has no randomness.
-pub fn carry_out(step: Step, contents: &Contents, names: &[String], now: SystemTime) -> Result<Contents, rcgen::Error> {
+pub(crate) fn carry_out(step: Step, contents: &Contents, names: &[String], now: SystemTime) -> Result<Contents, rcgen::Error> {
     match step {
         Step::Keep => Ok(contents.clone()),
         Step::RenewServing(_) => {

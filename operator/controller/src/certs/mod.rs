@@ -37,7 +37,7 @@ use thiserror::Error;
 
 use crate::webhook::{Part, Readiness};
 pub(crate) use plan::Contents;
-pub use plan::KeyError;
+pub(crate) use plan::KeyError;
 
 #[cfg(test)]
 pub(crate) use {issue::carry_out, plan::plan, tls::client_config, tls::greet, tls::server_config};
@@ -50,19 +50,19 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Where the certificates are kept and who must trust them.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Namespace of the operator: of its Secret and its Service.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Name of the Secret.
-    pub secret: String,
+    pub(crate) secret: String,
     /// Name of the Service by which the API server calls us.
-    pub service: String,
+    pub(crate) service: String,
     /// The URL by which the API server calls us instead, when the operator runs outside the cluster.
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// Names of the MutatingWebhookConfigurations to publish the authorities in.
-    pub mutating: Vec<String>,
+    pub(crate) mutating: Vec<String>,
     /// Names of the ValidatingWebhookConfigurations to publish the authorities in.
-    pub validating: Vec<String>,
+    pub(crate) validating: Vec<String>,
 }
 
 impl Settings {
@@ -70,7 +70,7 @@ impl Settings {
     ///
     /// # Errors
     /// When the URL has no host or isn't one.
-    pub fn names(&self) -> Result<Vec<String>, CertsError> {
+    pub(crate) fn names(&self) -> Result<Vec<String>, CertsError> {
         let Self { service, namespace, url, .. } = self;
         let mut names = vec![format!("{service}.{namespace}.svc"), service.clone()];
         if let Some(url) = url {
@@ -85,7 +85,7 @@ impl Settings {
 
 /// Why the certificates can't be made, kept or published.
 #[derive(Debug, Error)]
-pub enum CertsError {
+pub(crate) enum CertsError {
     /// The webhook URL can't be read.
     #[error("webhook URL {url:?} has no host; give one like https://10.0.0.7:9443")]
     Url {
@@ -108,6 +108,9 @@ pub enum CertsError {
     /// The Secret's certificate can't be served.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Our own server can't be reached as the API server would reach it.
+    #[error(transparent)]
+    Unreachable(#[from] tls::Unreachable),
     /// Other replicas kept writing the Secret.
     #[error("Secret {secret} keeps changing while it is written; does somebody else manage it?")]
     Contended {
@@ -135,8 +138,7 @@ impl CertsError {
 }
 
 /// The certificates in use, and the TLS configuration that serves them.
-#[expect(missing_debug_implementations, reason = "the client has none, and keys are not for logs")]
-pub struct Certificates {
+pub(crate) struct Certificates {
     client: Client,
     settings: Settings,
     names: Vec<String>,
@@ -150,11 +152,11 @@ impl Certificates {
     ///
     /// # Errors
     /// When the settings are wrong; everything else is tried again.
-    pub async fn obtain(client: Client, settings: Settings, readiness: Readiness) -> Result<Self, CertsError> {
+    pub(crate) async fn obtain(client: Client, settings: Settings, readiness: Readiness) -> Result<Self, CertsError> {
         let names = settings.names()?;
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &settings.namespace);
         let attempt = || async {
-            let contents = store::converge(&secrets, &settings.secret, &names, SystemTime::now()).await?;
+            let contents = store::converge(&secrets, &settings.secret, &names, &Contents::default(), SystemTime::now()).await?;
             let tls = tls::server_config(&contents)?;
             Ok::<_, CertsError>((contents, tls))
         };
@@ -168,13 +170,13 @@ impl Certificates {
 
     /// For the webhook server. Later certificates appear in it by themselves.
     #[must_use]
-    pub fn tls(&self) -> RustlsConfig {
+    pub(crate) fn tls(&self) -> RustlsConfig {
         self.tls.clone()
     }
 
     /// Keeps the certificates good and published until `shutdown`, and tells [`Readiness`] whether the server that
     /// listens at `listening` can be reached by who trusts what is published.
-    pub async fn run(mut self, listening: SocketAddr, shutdown: impl Future<Output = ()> + Send) {
+    pub(crate) async fn run(mut self, listening: SocketAddr, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown.fuse());
         let mut changes = self.changes();
         loop {
@@ -188,45 +190,43 @@ impl Certificates {
     }
 
     /// One look at everything. Each part goes on when another fails: an unpublished bundle is no reason to serve an
-    /// outdated certificate.
+    /// outdated certificate. The bundle is published before the certificate is served that may need it.
     async fn check(&mut self, listening: SocketAddr) -> bool {
         let now = SystemTime::now();
-        let renewed = self.renew(now).await;
-        let published = self.publish().await;
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.settings.namespace);
+        let renewed = store::converge(&secrets, &self.settings.secret, &self.names, &self.contents, now).await;
+        let published = self.publish(&renewed.as_ref().unwrap_or(&self.contents).bundle).await;
         let loaded = renewed.and_then(|contents| self.load(contents));
         // The API server asks for the first name, and that is the one to be sure of.
         let name = self.names.first().map_or("", String::as_str);
         let greeted = tls::greet(listening, name, &self.contents.bundle, now).await;
-        let parts = [
-            (Part::Certificates, loaded.map_err(|error| error.to_string())),
-            (Part::Configurations, published.map_err(|error| error.to_string())),
-            (Part::Serving, greeted.map_err(|error| error.to_string())),
-        ];
+        let parts =
+            [(Part::Certificates, loaded), (Part::Configurations, published), (Part::Serving, greeted.map_err(CertsError::from))];
         let good = parts.iter().all(|(_, state)| state.is_ok());
         for (part, state) in parts {
-            if let Err(reason) = &state {
-                tracing::warn!(?part, reason, "admission is not safe yet, trying again");
-            }
-            self.readiness.set(part, state);
+            self.report(part, state);
         }
         good
     }
 
-    /// What the Secret holds after the step that was due. From here on its bundle is the one to publish.
-    async fn renew(&mut self, now: SystemTime) -> Result<Contents, CertsError> {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.settings.namespace);
-        let contents = store::converge(&secrets, &self.settings.secret, &self.names, now).await?;
-        self.contents.bundle.clone_from(&contents.bundle);
-        Ok(contents)
+    /// An API server that can't be asked just now makes nothing worse that was good: nobody but it calls us, and when it
+    /// comes back, we had better be ready.
+    fn report(&self, part: Part, state: Result<(), CertsError>) {
+        let reason = state.as_ref().err().map(ToString::to_string);
+        let news = match state {
+            Err(error @ CertsError::Api { .. }) => self.readiness.doubt(part, error.to_string()),
+            state => self.readiness.set(part, state.map_err(|error| error.to_string())),
+        };
+        if let Some(reason) = reason.filter(|_| news) {
+            tracing::warn!(?part, reason, "admission is not safe yet, trying again");
+        }
     }
 
-    async fn publish(&self) -> Result<(), CertsError> {
+    async fn publish(&self, bundle: &str) -> Result<(), CertsError> {
         for name in &self.settings.mutating {
-            let bundle = &self.contents.bundle;
             configurations::publish::<MutatingWebhookConfiguration>(&self.client, name, bundle).await?;
         }
         for name in &self.settings.validating {
-            let bundle = &self.contents.bundle;
             configurations::publish::<ValidatingWebhookConfiguration>(&self.client, name, bundle).await?;
         }
         Ok(())
@@ -236,9 +236,9 @@ impl Certificates {
     fn load(&mut self, contents: Contents) -> Result<(), CertsError> {
         if (&contents.cert, &contents.key) != (&self.contents.cert, &self.contents.key) {
             self.tls.reload_from_config(tls::server_config(&contents)?);
-            self.contents = contents;
             tracing::info!("serving a new certificate");
         }
+        self.contents = contents;
         Ok(())
     }
 
@@ -250,8 +250,10 @@ impl Certificates {
         {
             let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
             let changes = watcher(api, config).default_backoff();
-            // An interrupted watch is resumed by itself, and the regular look does not depend on it.
-            changes.filter_map(|event| async move { event.ok().map(drop) }).boxed()
+            // An interrupted watch is resumed by itself, and the regular look does not depend on it. Only `Init` says
+            // nothing about the object; `InitDone` may mean that it isn't there any more.
+            let tells = |event: &watcher::Event<K>| !matches!(event, watcher::Event::Init);
+            changes.filter_map(move |event| async move { event.ok().filter(tells).map(drop) }).boxed()
         }
         let Settings { namespace, secret, mutating, validating, .. } = &self.settings;
         let mut changes = SelectAll::new();

@@ -23,15 +23,15 @@ const SETTLED_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// The four PEM texts of the Secret; empty where it has none.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Contents {
+pub(crate) struct Contents {
     /// Every authority that a certificate in use may be signed by, newest first (`ca.crt`).
-    pub bundle: String,
+    pub(crate) bundle: String,
     /// Key of the newest authority (`ca.key`).
-    pub ca_key: String,
+    pub(crate) ca_key: String,
     /// The serving certificate (`tls.crt`).
-    pub cert: String,
+    pub(crate) cert: String,
     /// Key of the serving certificate (`tls.key`).
-    pub key: String,
+    pub(crate) key: String,
 }
 
 impl std::fmt::Debug for Contents {
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Contents {
 
 /// The next step; at most one is taken at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Everything is good for now.
     Keep,
     /// Sign a new serving certificate with the newest authority.
@@ -54,7 +54,7 @@ pub enum Step {
 
 /// Why a step is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// It isn't there, or can't be read, or certificate and key don't belong together.
     Unreadable,
     /// Its time is over or has not begun.
@@ -100,7 +100,7 @@ pub(super) fn authorities(bundle: &str) -> Vec<Dated> {
 }
 
 /// Decides the next step for a server that must be reachable under every one of `names` (DNS names or IP addresses).
-pub fn plan(contents: &Contents, names: &[String], now: SystemTime) -> Step {
+pub(crate) fn plan(contents: &Contents, names: &[String], now: SystemTime) -> Step {
     let at = seconds(now);
     let Some(ca) = authorities(&contents.bundle).into_iter().next().filter(|ca| owns(&contents.ca_key, ca)) else {
         return Step::RotateCa(Why::Unreadable);
@@ -156,7 +156,7 @@ pub(super) fn certified_key(contents: &Contents) -> Result<CertifiedKey, KeyErro
 
 /// Why a certificate and its key can't be served.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub(crate) enum KeyError {
     /// Not PEM, or PEM of something else.
     #[error("tls.crt or tls.key of the certificate's Secret is not PEM: {0}")]
     Pem(#[from] pki_types::pem::Error),

@@ -23,16 +23,23 @@ const ATTEMPTS: u32 = 5;
 /// Reads the Secret and takes the next step if one is due; returns what the Secret holds now.
 ///
 /// Writes are conditional on the Secret being as it was read (or not being there), so of two replicas that start
-/// together one wins and the other reads the winner's certificates.
+/// together one wins and the other reads the winner's certificates. A Secret that was deleted is made again from what
+/// this replica has `known`, so that nobody has to learn a new authority for it.
 ///
 /// # Errors
 /// When the API server refuses, a certificate can't be made, or the race was lost five times in a row.
-pub async fn converge(secrets: &Api<Secret>, name: &str, names: &[String], now: SystemTime) -> Result<Contents, CertsError> {
+pub(crate) async fn converge(
+    secrets: &Api<Secret>,
+    name: &str,
+    names: &[String],
+    known: &Contents,
+    now: SystemTime,
+) -> Result<Contents, CertsError> {
     for _ in 0..ATTEMPTS {
         let found = secrets.get_opt(name).await.map_err(CertsError::api("reading the Secret", name))?;
-        let contents = found.as_ref().map(contents_of).unwrap_or_default();
+        let contents = found.as_ref().map_or_else(|| known.clone(), contents_of);
         let step = plan(&contents, names, now);
-        if step == Step::Keep {
+        if step == Step::Keep && found.is_some() {
             return Ok(contents);
         }
         let next = carry_out(step, &contents, names, now)?;

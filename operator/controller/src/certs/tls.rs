@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the certificate or its key can't be used.
-pub fn server_config(contents: &Contents) -> Result<Arc<ServerConfig>, KeyError> {
+pub(crate) fn server_config(contents: &Contents) -> Result<Arc<ServerConfig>, KeyError> {
     let key = SingleCertAndKey::from(certified_key(contents)?);
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_protocol_versions(&[&TLS13, &TLS12])?;
@@ -34,7 +34,7 @@ pub fn server_config(contents: &Contents) -> Result<Arc<ServerConfig>, KeyError>
 ///
 /// # Errors
 /// When TLS itself can't be set up.
-pub fn client_config(bundle: &str, now: SystemTime) -> Result<Arc<ClientConfig>, rustls::Error> {
+pub(crate) fn client_config(bundle: &str, now: SystemTime) -> Result<Arc<ClientConfig>, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_protocol_versions(&[&TLS13, &TLS12])?;
     Ok(Arc::new(builder.with_root_certificates(roots(bundle, now)).with_no_client_auth()))
@@ -42,7 +42,7 @@ pub fn client_config(bundle: &str, now: SystemTime) -> Result<Arc<ClientConfig>,
 
 /// Why our own server can't be reached as the API server would reach it.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreachable {
+pub(crate) enum Unreachable {
     /// Nothing answers, or not with a certificate that the bundle vouches for.
     #[error("TLS with {address} as {name} fails: {source}")]
     Handshake {
@@ -65,7 +65,7 @@ pub enum Unreachable {
 ///
 /// # Errors
 /// When that fails, or takes longer than five seconds.
-pub async fn greet(listening: SocketAddr, name: &str, bundle: &str, now: SystemTime) -> Result<(), Unreachable> {
+pub(crate) async fn greet(listening: SocketAddr, name: &str, bundle: &str, now: SystemTime) -> Result<(), Unreachable> {
     let address = on_loopback(listening);
     let handshake = async {
         let server_name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;

@@ -17,7 +17,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve_health(
+pub(crate) async fn serve_health(
     listener: TcpListener,
     readiness: Readiness,
     metrics: impl Fn() -> String + Send + Sync + 'static,

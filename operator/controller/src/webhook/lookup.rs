@@ -10,7 +10,7 @@ use muster_core::admission::Defaults;
 ///
 /// A set and its first leaders are created within milliseconds of each other, so it is normal that a cache does not have
 /// the set when its pods arrive; `fetch_…` is for that moment and must read past the cache.
-pub trait Lookup: Send + Sync + 'static {
+pub(crate) trait Lookup: Send + Sync + 'static {
     /// The set, if the cache has it.
     fn set(&self, namespace: &str, name: &str) -> Option<Arc<LeaderWorkerSet>>;
 

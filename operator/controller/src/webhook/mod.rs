@@ -23,7 +23,7 @@ mod sets;
 #[cfg(test)]
 mod tests;
 
-pub use health::serve_health;
-pub use lookup::Lookup;
-pub use readiness::{Part, Readiness};
-pub use server::{bind, serve};
+pub(crate) use health::serve_health;
+pub(crate) use lookup::Lookup;
+pub(crate) use readiness::{Part, Readiness};
+pub(crate) use server::{bind, serve};

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the address is taken or not ours; the message says which address it is.
-pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let listener = TcpListener::bind(address)
         .map_err(|error| std::io::Error::new(error.kind(), format!("listening for webhooks on {address}: {error}")))?;
     listener.set_nonblocking(true)?;
@@ -39,7 +39,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve<L: Lookup>(
+pub(crate) async fn serve<L: Lookup>(
     listener: TcpListener,
     tls: RustlsConfig,
     lookup: Arc<L>,

@@ -168,21 +168,27 @@ impl Index {
         if let Some(known) = self.recent.iter().find(|snapshot| *snapshot.view() == view) {
             return known.clone();
         }
-        let held: BTreeSet<String> = self.ledger.holdings.values().map(|held| held.holding.level.clone()).collect();
-        let held_levels: BTreeMap<_, _> = held.into_iter().map(|key| (key.clone(), self.level(&key))).collect();
-        let mut claims = own_use(&self.ledger, &view.for_groups, &self.nodes);
-        reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, &mut claims);
-        let avoided: Vec<u32> = view.avoid.iter().filter_map(|name| row_of(&self.nodes, name)).collect();
-        let nodes = self.nodes_with(&claims, &avoided);
-        let fit = view.shapes.iter().map(|shape| self.fit(shape, &nodes, &claims, &avoided)).collect();
-        let levels = view.levels.iter().map(|key| self.level(key)).collect();
-        let (lazy, ledger) = (Lazy::for_view(&view), Arc::clone(&self.ledger));
-        let snapshot = Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, ledger, fit, lazy });
+        let snapshot = self.freeze(view, None);
         if self.recent.len() == RECENT {
             self.recent.remove(0);
         }
         self.recent.push(snapshot.clone());
         snapshot
+    }
+
+    /// Makes a view. With `only` rows, room is held back for others just where that can matter to those rows.
+    fn freeze(&mut self, view: View, only: Option<&[u32]>) -> Snapshot {
+        let generation = self.generation;
+        let held: BTreeSet<String> = self.ledger.holdings.values().map(|held| held.holding.level.clone()).collect();
+        let held_levels: BTreeMap<_, _> = held.into_iter().map(|key| (key.clone(), self.level(&key))).collect();
+        let mut claims = own_use(&self.ledger, &view.for_groups, &self.nodes);
+        reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, only, &mut claims);
+        let avoided: Vec<u32> = view.avoid.iter().filter_map(|name| row_of(&self.nodes, name)).collect();
+        let nodes = self.nodes_with(&claims, &avoided);
+        let fit = view.shapes.iter().map(|shape| self.fit(shape, &nodes, &claims, &avoided)).collect();
+        let levels = view.levels.iter().map(|key| self.level(key)).collect();
+        let (lazy, ledger) = (Lazy::for_view(&view), Arc::clone(&self.ledger));
+        Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, ledger, fit, lazy })
     }
 
     /// Checks a holding against the present state and enters it, in one step: of two groups that race for the last domain
@@ -214,11 +220,14 @@ impl Index {
         mut selector: BTreeMap<String, String>,
     ) -> Result<(), Rejection> {
         selector.retain(|key, _| !key.is_empty());
-        let snapshot = self.snapshot(View {
-            levels: selector.keys().cloned().collect(),
-            for_groups: BTreeSet::from([holding.group.clone()]),
-            ..view.clone()
-        });
+        let for_groups = BTreeSet::from([holding.group.clone()]);
+        let view = View { levels: selector.keys().cloned().collect(), for_groups, ..view.clone() };
+        let mut rows: Vec<u32> = holding.pinned.iter().filter_map(|(name, _)| row_of(&self.nodes, name)).collect();
+        for (key, value) in &selector {
+            let level = self.level(key);
+            rows.extend(level.domain(value).map_or(&[][..], |domain| level.rows_of(domain)));
+        }
+        let snapshot = self.freeze(view, Some(&rows));
         super::commit::check(&snapshot, pods, &holding, &selector)?;
         self.hold(holding);
         Ok(())

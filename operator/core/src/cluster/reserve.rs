@@ -23,17 +23,45 @@ pub(crate) fn own_use(ledger: &Ledger, own: &BTreeSet<GroupId>, nodes: &[Arc<Nod
 
 /// Adds the outstanding pods of every holding but `own`, packed into its domain in the order of group names. Pods that don't
 /// fit any more reserve nothing: there is nothing left to keep from others.
+///
+/// With `only` rows, holdings that have no effect on those rows are left out.
 pub(crate) fn reserve(
     ledger: &Ledger,
     own: &BTreeSet<GroupId>,
     nodes: &[Arc<Node>],
     levels: &BTreeMap<String, Arc<Level>>,
+    only: Option<&[u32]>,
     claims: &mut Claims,
 ) {
     let others = ledger.holdings.iter().filter(|(group, held)| held.holding.is_outstanding() && !own.contains(group));
-    for (_, held) in others {
-        reserve_one(&held.holding, nodes, rows_held(&held.holding, levels), claims);
+    let mut others: Vec<_> = others.map(|(_, held)| (&held.holding, rows_held(&held.holding, levels))).collect();
+    if let Some(rows) = only {
+        keep_touching(&mut others, rows, nodes);
     }
+    for (holding, rows) in others {
+        reserve_one(holding, nodes, rows, claims);
+    }
+}
+
+/// Keeps the holdings that share a node with `rows`, or with a holding that does, and so on: one may push another aside.
+fn keep_touching(holdings: &mut Vec<(&Holding, &[u32])>, rows: &[u32], nodes: &[Arc<Node>]) {
+    let mut reached: BTreeSet<u32> = rows.iter().copied().collect();
+    let mut kept = vec![false; holdings.len()];
+    loop {
+        let before = reached.len();
+        for (kept, (holding, rows)) in kept.iter_mut().zip(holdings.iter()) {
+            let pinned = || holding.pinned.iter().filter_map(|(node, _)| row_of(nodes, node));
+            if !*kept && rows.iter().copied().chain(pinned()).any(|row| reached.contains(&row)) {
+                *kept = true;
+                reached.extend(rows.iter().copied().chain(pinned()));
+            }
+        }
+        if reached.len() == before {
+            break;
+        }
+    }
+    let mut kept = kept.into_iter();
+    holdings.retain(|_| kept.next().unwrap_or(false));
 }
 
 fn reserve_one(holding: &Holding, nodes: &[Arc<Node>], rows: &[u32], claims: &mut Claims) {

@@ -123,3 +123,35 @@ fn pins_keep_room_on_their_nodes() {
     assert_eq!(index.try_hold(&view(), &[pods(0, 1)], pinned), Ok(()));
     assert_eq!(index.snapshot(view()).node_fit(ShapeId(0)).to_vec(), [1, 0]);
 }
+
+#[test]
+fn room_promised_in_a_wider_domain_counts_in_the_narrower_one() {
+    // Without the promise in r2 the one in the zone would not have to be kept in r1.
+    let mut index = Index::new();
+    for (name, rack) in [("n1", "r1"), ("n2", "r1"), ("n3", "r2"), ("n4", "r2")] {
+        let mut node = node(name, "");
+        node.metadata.labels.as_mut().unwrap().extend([("rack".into(), rack.into()), ("zone".into(), "z".into())]);
+        index.apply_node(&node);
+    }
+    let shared = |set: &str, level: &str, domain: &str, count| Holding {
+        level: level.into(),
+        exclusive: false,
+        ..holding(set, 0, domain, vec![(shape(8), count)])
+    };
+    // Promises are packed in the order of names: r takes n3 and n4, so x takes n1.
+    assert_eq!(index.try_hold(&view(), &[pods(0, 2)], shared("r", "rack", "r2", 2)), Ok(()));
+    assert_eq!(index.try_hold(&view(), &[pods(0, 1)], shared("x", "zone", "z", 1)), Ok(()));
+    let refused = index.try_hold(&view(), &[pods(0, 2)], shared("y", "rack", "r1", 2)).unwrap_err();
+    assert_eq!(refused.message, "rack=r1 has room for 1 of 2 pods");
+}
+
+#[test]
+fn a_commit_against_a_stale_view_is_refused() {
+    let mut index = cluster(&[("n1", "a")]);
+    index.apply_pod(&member("other", 0, 0, 1, "n1"));
+    let refused = index.try_hold(&view_of(vec![shape(1)]), &[pods(0, 1)], holding("s", 0, "a", Vec::new())).unwrap_err();
+    assert_eq!(refused.code, RejectionCode::DomainHeld);
+    index.remove_node("n1");
+    let gone = index.try_hold(&view(), &[pods(0, 1)], holding("s", 0, "a", Vec::new())).unwrap_err();
+    assert_eq!(gone.message, "no node has the label cloud.google.com/gke-nodepool=a any more");
+}

@@ -81,12 +81,12 @@ fn facts(change: fn(&mut Value)) -> Facts {
     Facts::of(&serde_json::from_value::<Node>(node).unwrap())
 }
 
-fn wanting(key: &str, operator: &str, values: Value) -> Value {
+fn wanting(key: &str, operator: &str, values: &Value) -> Value {
     let term = json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] });
-    affinity(json!([term]))
+    affinity(&json!([term]))
 }
 
-fn affinity(terms: Value) -> Value {
+fn affinity(terms: &Value) -> Value {
     json!({ "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } } })
 }
 
@@ -94,21 +94,21 @@ fn affinity(terms: Value) -> Value {
 #[case::plain(json!({}), true)]
 #[case::selected(json!({ "nodeSelector": { "pool": "a" } }), true)]
 #[case::another_value(json!({ "nodeSelector": { "pool": "b" } }), false)]
-#[case::in_list(wanting("pool", "In", json!(["b", "a"])), true)]
-#[case::not_in_list(wanting("pool", "In", json!(["b"])), false)]
-#[case::not_in(wanting("pool", "NotIn", json!(["a"])), false)]
-#[case::not_in_holds_without_the_label(wanting("rack", "NotIn", json!(["a"])), true)]
-#[case::exists(wanting("pool", "Exists", json!([])), true)]
-#[case::does_not_exist(wanting("pool", "DoesNotExist", json!([])), false)]
-#[case::greater(wanting("gpus", "Gt", json!(["7"])), true)]
-#[case::not_greater(wanting("gpus", "Gt", json!(["8"])), false)]
-#[case::less(wanting("gpus", "Lt", json!(["9"])), true)]
-#[case::a_word_is_not_less(wanting("pool", "Lt", json!(["9"])), false)]
-#[case::by_name(affinity(json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["n1"] }] }])), true)]
-#[case::by_other_name(affinity(json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["n2"] }] }])), false)]
-#[case::an_empty_term_matches_nothing(affinity(json!([{}])), false)]
+#[case::in_list(wanting("pool", "In", &json!(["b", "a"])), true)]
+#[case::not_in_list(wanting("pool", "In", &json!(["b"])), false)]
+#[case::not_in(wanting("pool", "NotIn", &json!(["a"])), false)]
+#[case::not_in_holds_without_the_label(wanting("rack", "NotIn", &json!(["a"])), true)]
+#[case::exists(wanting("pool", "Exists", &json!([])), true)]
+#[case::does_not_exist(wanting("pool", "DoesNotExist", &json!([])), false)]
+#[case::greater(wanting("gpus", "Gt", &json!(["7"])), true)]
+#[case::not_greater(wanting("gpus", "Gt", &json!(["8"])), false)]
+#[case::less(wanting("gpus", "Lt", &json!(["9"])), true)]
+#[case::a_word_is_not_less(wanting("pool", "Lt", &json!(["9"])), false)]
+#[case::by_name(affinity(&json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["n1"] }] }])), true)]
+#[case::by_other_name(affinity(&json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["n2"] }] }])), false)]
+#[case::an_empty_term_matches_nothing(affinity(&json!([{}])), false)]
 #[case::any_term_is_enough(
-    affinity(json!([
+    affinity(&json!([
         { "matchExpressions": [{ "key": "pool", "operator": "In", "values": ["b"] }] },
         { "matchExpressions": [{ "key": "pool", "operator": "In", "values": ["a"] }] },
     ])),

@@ -1,0 +1,82 @@
+//! Objects without what nobody here reads: the caches hold every pod of the cluster.
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::shelf::set_of;
+
+fn slim_meta(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+fn resources_only(container: &Container) -> Container {
+    Container {
+        name: container.name.clone(),
+        resources: container.resources.clone(),
+        restart_policy: container.restart_policy.clone(),
+        ..Container::default()
+    }
+}
+
+/// A pod as placement, groups and status need it.
+pub(super) fn pod(mut pod: Pod) -> Pod {
+    slim_meta(&mut pod.metadata);
+    if let Some(spec) = pod.spec.take() {
+        pod.spec = Some(PodSpec {
+            affinity: spec.affinity,
+            containers: spec.containers.iter().map(resources_only).collect(),
+            init_containers: spec.init_containers.map(|containers| containers.iter().map(resources_only).collect()),
+            node_name: spec.node_name,
+            node_selector: spec.node_selector,
+            overhead: spec.overhead,
+            priority: spec.priority,
+            resources: spec.resources,
+            scheduling_gates: spec.scheduling_gates,
+            tolerations: spec.tolerations,
+            ..PodSpec::default()
+        });
+    }
+    pod
+}
+
+/// A StatefulSet; of those that are nobody's set, only that they exist.
+pub(super) fn stateful_set(mut object: StatefulSet) -> StatefulSet {
+    slim_meta(&mut object.metadata);
+    if set_of(&object.metadata).is_none() {
+        object.spec = None;
+        object.status = None;
+    }
+    object
+}
+
+/// A service: only that it exists, and whose it is.
+pub(super) fn service(mut object: Service) -> Service {
+    slim_meta(&mut object.metadata);
+    object.spec = None;
+    object.status = None;
+    object
+}
+
+/// A ControllerRevision; of those that are nobody's set, only that they exist.
+pub(super) fn revision(mut object: ControllerRevision) -> ControllerRevision {
+    slim_meta(&mut object.metadata);
+    if set_of(&object.metadata).is_none() {
+        object.data = None;
+    }
+    object
+}
+
+/// A node without images and the like.
+pub(super) fn node(mut node: Node) -> Node {
+    slim_meta(&mut node.metadata);
+    if let Some(status) = &mut node.status {
+        status.images = None;
+        status.volumes_attached = None;
+        status.volumes_in_use = None;
+    }
+    node
+}

@@ -1,0 +1,191 @@
+//! What this process remembers between reconciles. All of it may be lost at any moment: a restarted operator begins its
+//! patience anew and applies once more what already stands, and nothing else changes.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use muster_core::cluster::GroupId;
+use muster_core::pods::millis_between;
+use serde_json::Value;
+
+use crate::caches::SetRef;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Since when each leader (by UID) waits with its group for a place, by set.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    sets: Mutex<HashMap<SetRef, HashMap<String, Timestamp>>>,
+}
+
+impl Waiting {
+    /// Adds leaders that wait, and returns since when each does.
+    pub(crate) fn note(&self, set: &SetRef, waiting: &HashSet<String>, now: Timestamp) -> HashMap<String, Timestamp> {
+        let mut sets = lock(&self.sets);
+        let known = sets.entry(set.clone()).or_default();
+        for uid in waiting {
+            known.entry(uid.clone()).or_insert(now);
+        }
+        known.clone()
+    }
+
+    /// These, and no others, wait.
+    pub(crate) fn update(&self, set: &SetRef, waiting: &HashSet<String>, now: Timestamp) {
+        if waiting.is_empty() {
+            lock(&self.sets).remove(set);
+            return;
+        }
+        self.note(set, waiting, now);
+        if let Some(known) = lock(&self.sets).get_mut(set) {
+            known.retain(|uid, _| waiting.contains(uid));
+        }
+    }
+
+    /// The sets that something new in the cluster may help.
+    pub(crate) fn sets(&self) -> Vec<SetRef> {
+        lock(&self.sets).keys().cloned().collect()
+    }
+}
+
+/// A node label and its value.
+type Domain = (String, String);
+
+#[derive(Debug)]
+struct Move {
+    times: u32,
+    last: Timestamp,
+    left: Vec<(Domain, Timestamp)>,
+}
+
+/// Groups that gave up their place: how often, when, and which domains they left.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    groups: Mutex<HashMap<GroupId, Move>>,
+}
+
+impl Moves {
+    const FIRST_PAUSE: Duration = Duration::from_secs(10);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+    /// How long a group keeps away from a domain where it could not be scheduled, and how long it must stay to start over.
+    const MEMORY: Duration = Duration::from_secs(1800);
+
+    /// Asks to move a group now. The first move is free; then each waits twice as long as the one before.
+    ///
+    /// # Errors
+    /// With the time that is left to wait.
+    pub(crate) fn permit(&self, group: &GroupId, leaving: Option<Domain>, now: Timestamp) -> Result<(), Duration> {
+        let mut groups = lock(&self.groups);
+        let known = groups.entry(group.clone()).or_insert(Move { times: 0, last: now, left: Vec::new() });
+        let passed = Duration::from_millis(millis_between(known.last, now));
+        if passed > Self::MEMORY {
+            known.times = 0;
+        }
+        if known.times > 0 {
+            let pause = Self::FIRST_PAUSE.saturating_mul(1 << (known.times - 1).min(10)).min(Self::LONGEST_PAUSE);
+            if passed < pause {
+                return Err(pause.saturating_sub(passed));
+            }
+        }
+        known.times += 1;
+        known.last = now;
+        known.left.extend(leaving.map(|domain| (domain, now)));
+        Ok(())
+    }
+
+    /// Domains that the group left not long ago.
+    pub(crate) fn avoided(&self, group: &GroupId, now: Timestamp) -> Vec<Domain> {
+        let groups = lock(&self.groups);
+        let left = groups.get(group).into_iter().flat_map(|known| &known.left);
+        let recent = left.filter(|(_, since)| Duration::from_millis(millis_between(*since, now)) < Self::MEMORY);
+        recent.map(|(domain, _)| domain.clone()).collect()
+    }
+}
+
+/// What was applied last, as a hash, by set.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    hashes: Mutex<HashMap<SetRef, u64>>,
+}
+
+impl Applied {
+    /// Whether this is what was applied last.
+    pub(crate) fn is(&self, set: &SetRef, object: &Value) -> bool {
+        lock(&self.hashes).get(set) == Some(&hash(object))
+    }
+
+    /// This was applied.
+    pub(crate) fn remember(&self, set: SetRef, object: &Value) {
+        lock(&self.hashes).insert(set, hash(object));
+    }
+}
+
+fn hash(object: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    object.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Failures in a row, for back-off.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    counts: Mutex<HashMap<SetRef, u32>>,
+}
+
+impl Failures {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    /// Another failure: how long to wait before the next attempt.
+    pub(crate) fn back_off(&self, set: &SetRef) -> Duration {
+        let mut counts = lock(&self.counts);
+        let count = counts.entry(set.clone()).or_insert(0);
+        let delay = Self::FIRST.saturating_mul(1 << (*count).min(10));
+        *count = count.saturating_add(1);
+        delay.min(Self::LONGEST)
+    }
+
+    /// It worked.
+    pub(crate) fn clear(&self, set: &SetRef) {
+        lock(&self.counts).remove(set);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn moves_of_one_group_are_farther_and_farther_apart() {
+        let moves = Moves::default();
+        let group = GroupId { namespace: "team".to_owned(), leader_pod: "a-0".to_owned() };
+        let domain = || Some(("pool".to_owned(), "p1".to_owned()));
+        assert_eq!(moves.permit(&group, domain(), at(0)), Ok(()));
+        assert_eq!(moves.permit(&group, None, at(4)), Err(Duration::from_secs(6)));
+        assert_eq!(moves.permit(&group, None, at(10)), Ok(()));
+        assert_eq!(moves.permit(&group, None, at(29)), Err(Duration::from_secs(1)));
+        assert_eq!(moves.permit(&group, None, at(30)), Ok(()));
+        assert_eq!(moves.avoided(&group, at(30)), [("pool".to_owned(), "p1".to_owned())]);
+        assert_eq!(moves.avoided(&group, at(1800)), []);
+    }
+
+    #[test]
+    fn a_leader_keeps_the_time_it_began_to_wait_until_it_waits_no_more() {
+        let waiting = Waiting::default();
+        let set = SetRef::new("a").within("team");
+        let leaders = HashSet::from(["u1".to_owned()]);
+        waiting.update(&set, &leaders, at(0));
+        assert_eq!(waiting.note(&set, &leaders, at(9))["u1"], at(0));
+        waiting.update(&set, &HashSet::new(), at(10));
+        assert!(waiting.sets().is_empty());
+        assert_eq!(waiting.note(&set, &leaders, at(20))["u1"], at(20));
+    }
+}

@@ -1,0 +1,135 @@
+//! Wiring: what every replica runs, and what only the lease holder does.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::Client;
+use kube_lease_manager::LeaseManagerBuilder;
+use muster_policy_host::{Engine, EngineOptions};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{Args, Config, PolicyHost};
+use crate::caches::Caches;
+use crate::certs::{Certificates, Settings};
+use crate::context::{Context, recorder};
+use crate::lookup::FromCaches;
+use crate::metrics::Metrics;
+use crate::policies::Policies;
+use crate::webhook::{Part, Readiness};
+use crate::{policies, sets, webhook};
+
+/// Seconds that a lease is good for, and seconds before its end at which it is renewed (as upstream: 15 and 5).
+const LEASE: (u64, u64) = (15, 5);
+
+/// Runs the operator until it is told to stop, or until it loses its lease.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    // Two libraries bring a TLS provider of their own choice; the first caller decides for the process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = Arc::new(Config::read(args.config.as_deref())?);
+    let client = Client::try_default().await.context("finding the API server: run in a pod, or set KUBECONFIG")?;
+    let metrics = Arc::new(Metrics::new());
+    let readiness = Readiness::default();
+
+    let health = TcpListener::bind(args.health_bind).await.with_context(|| format!("listening on {}", args.health_bind))?;
+    let counted = metrics.clone();
+    tokio::spawn(webhook::serve_health(health, readiness.clone(), move || counted.render(), std::future::pending()));
+
+    let mut started = Caches::start(&client);
+    let caches = started.caches.clone();
+    serve_admission(&args, &config, &client, &caches, &readiness).await?;
+    started.synced().await;
+    readiness.set(Part::Caches, Ok(()));
+    tracing::info!("caches are complete");
+
+    let cx = Context {
+        recorder: recorder(client.clone(), &args.pod_name),
+        policies: Arc::new(Policies::new(engine(&config.policy_host)?)),
+        client: client.clone(),
+        caches,
+        config,
+        metrics,
+        waiting: Arc::default(),
+        moves: Arc::default(),
+        applied: Arc::default(),
+        failures: Arc::default(),
+    };
+    let mut stop = signal(SignalKind::terminate())?;
+    tokio::select! {
+        outcome = lead(&args, client, cx, started.due) => outcome,
+        _ = stop.recv() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+/// Certificates and the webhook server: on every replica, whether it leads or not.
+async fn serve_admission(
+    args: &Args,
+    config: &Config,
+    client: &Client,
+    caches: &Arc<Caches>,
+    readiness: &Readiness,
+) -> anyhow::Result<()> {
+    let settings = Settings {
+        namespace: args.namespace.clone(),
+        secret: args.cert_secret.clone(),
+        service: args.webhook_service.clone(),
+        url: args.webhook_url.clone(),
+        mutating: vec![args.mutating_webhook.clone()],
+        validating: vec![args.validating_webhook.clone()],
+    };
+    let listener = webhook::bind(args.webhook_bind)?;
+    let listening = listener.local_addr()?;
+    let certs = Certificates::obtain(client.clone(), settings, readiness.clone()).await?;
+    let lookup = Arc::new(FromCaches { client: client.clone(), caches: caches.clone(), defaults: config.defaults() });
+    tokio::spawn(webhook::serve(listener, certs.tls(), lookup, std::future::pending()));
+    tokio::spawn(certs.run(listening, std::future::pending()));
+    tracing::info!(%listening, "serving admission");
+    Ok(())
+}
+
+fn engine(limits: &PolicyHost) -> anyhow::Result<Engine> {
+    let mut options = EngineOptions {
+        max_component_bytes: limits.max_component_bytes,
+        compile_timeout: Duration::from_secs(limits.compile_timeout_seconds),
+        ..EngineOptions::default()
+    };
+    if let Some(calls) = NonZeroUsize::new(limits.max_concurrent_calls) {
+        options.max_concurrent_calls = calls;
+    }
+    Engine::new(options).context("starting the WebAssembly engine")
+}
+
+/// Waits for the lease, then reconciles for as long as it is ours. A replica that loses it ends: what it remembers is worthless
+/// from then on, and the next one starts from what the cluster says.
+async fn lead(
+    args: &Args,
+    client: Client,
+    cx: Context,
+    due: tokio::sync::mpsc::UnboundedReceiver<crate::caches::SetRef>,
+) -> anyhow::Result<()> {
+    let lease = LeaseManagerBuilder::new(client, &args.lease)
+        .with_namespace(&args.namespace)
+        .with_identity(&args.pod_name)
+        .with_duration(LEASE.0)
+        .with_grace(LEASE.1)
+        .build()
+        .await
+        .context("building the lease")?;
+    let (mut leading, _task) = lease.watch().await;
+    leading.wait_for(|leads| *leads).await.context("waiting for the lease")?;
+    tracing::info!(lease = args.lease, "leading");
+
+    let (loaded, mut first_pass) = tokio::sync::watch::channel(false);
+    tokio::spawn(policies::run(cx.clone(), loaded));
+    first_pass.wait_for(|loaded| *loaded).await.context("loading policies")?;
+    tokio::select! {
+        () = sets::run(cx, due) => Ok(()),
+        lost = leading.wait_for(|leads| !*leads) => {
+            lost.context("watching the lease")?;
+            anyhow::bail!("another replica took the lease; starting over")
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Asking one policy: the breaker, the call, and what its failure means.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use muster_api::policy::{OnFailure, PolicyMode};
+use muster_core::placement::Reason;
+use muster_policy_host::{CallOutcome, Permit};
+
+use super::{Entry, Registry};
+use crate::metrics::Metrics;
+
+/// What came of asking a policy.
+#[derive(Debug)]
+pub(crate) enum Said<A> {
+    /// Follow these answers.
+    Answers(A),
+    /// Take the native rule. `observed` is what the policy would have done (`mode: Observe`).
+    Native {
+        /// Answers that are shown and not followed.
+        observed: Option<A>,
+    },
+    /// Nothing new is created for the set.
+    Hold(Reason),
+}
+
+/// Something about a policy that the set's owner should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// The policy.
+    pub(crate) policy: String,
+    /// What happened, as a condition reason.
+    pub(crate) reason: Reason,
+    /// When it is worth asking again.
+    pub(crate) retry: Option<Duration>,
+}
+
+/// Asks the policy of this name. Blocks for as long as the call takes: use a thread that may.
+///
+/// `call` asks one component. A policy that can't answer is replaced by what its object declares (`onFailure`); one that does
+/// not exist, or that the namespace may not use, holds the set, because nobody declared what else to do.
+pub(crate) fn ask<C, A>(
+    registry: &Registry<C>,
+    name: &str,
+    namespace_labels: &BTreeMap<String, String>,
+    metrics: &Metrics,
+    call: impl Fn(&C) -> CallOutcome<A>,
+) -> (Said<A>, Option<Trouble>) {
+    let trouble = |code: &str, message: String, retry| Trouble {
+        policy: name.to_owned(),
+        reason: Reason { code: code.to_owned(), message },
+        retry,
+    };
+    let held = |trouble: Trouble| (Said::Hold(trouble.reason.clone()), Some(trouble));
+    let Some(entry) = registry.get(name) else {
+        let message = format!("policy {name:?} does not exist; create it, or name another one in the set's annotation");
+        return held(trouble("PolicyNotFound", message, None));
+    };
+    if !entry.admits(namespace_labels) {
+        let message = format!("policy {name:?} is not for this namespace: its spec.namespaceSelector does not match");
+        return held(trouble("PolicyNotAllowed", message, None));
+    }
+    let Some(component) = &entry.component else {
+        let problem = entry.problem.as_deref().unwrap_or("it is still being loaded");
+        let trouble = trouble("PolicyNotReady", format!("policy {name:?} can't decide: {problem}"), None);
+        return fall_back(&entry, metrics, &call, trouble);
+    };
+    let permit = entry.breaker.lock().unwrap_or_else(PoisonError::into_inner).permit(Instant::now());
+    if let Permit::Refused { until } = permit {
+        let retry = until.saturating_duration_since(Instant::now());
+        let message = format!("policy {name:?} failed too often and is left alone for another {} s", retry.as_secs() + 1);
+        return fall_back(&entry, metrics, &call, trouble("PolicyQuarantined", message, Some(retry)));
+    }
+    let outcome = call(component);
+    let failed = outcome.result.as_ref().is_err_and(muster_policy_host::CallError::is_fault);
+    let opened = entry.breaker.lock().unwrap_or_else(PoisonError::into_inner).record(Instant::now(), failed);
+    count(metrics, name, &outcome);
+    match outcome.result {
+        Ok(answers) if entry.spec.mode() == PolicyMode::Observe => (Said::Native { observed: Some(answers) }, None),
+        Ok(answers) => (Said::Answers(answers), None),
+        Err(error) => {
+            let quarantine = if opened { "; it failed too often and is left alone for a while" } else { "" };
+            let message = format!("policy {name:?}: {error}{quarantine}");
+            fall_back(&entry, metrics, &call, trouble("PolicyFailed", message, Some(Duration::from_secs(5))))
+        }
+    }
+}
+
+fn count<A>(metrics: &Metrics, name: &str, outcome: &CallOutcome<A>) {
+    let word = outcome.result.as_ref().map_or_else(|error| error.kind(), |_| "answered");
+    metrics.call(name, word, outcome.duration, outcome.peak_memory);
+    for line in &outcome.logs {
+        tracing::debug!(policy = name, level = ?line.level, "{}", line.message);
+    }
+}
+
+/// What the policy's object declares for this case.
+fn fall_back<C, A>(
+    entry: &Entry<C>,
+    metrics: &Metrics,
+    call: &impl Fn(&C) -> CallOutcome<A>,
+    trouble: Trouble,
+) -> (Said<A>, Option<Trouble>) {
+    let said = match (entry.spec.on_failure(), entry.spec.mode(), &entry.previous) {
+        // A policy that is only observed never decided anything.
+        (_, PolicyMode::Observe, _) | (OnFailure::Default, _, _) | (OnFailure::LastGood, _, None) => {
+            Said::Native { observed: None }
+        }
+        (OnFailure::Hold, _, _) => Said::Hold(trouble.reason.clone()),
+        (OnFailure::LastGood, _, Some(previous)) => {
+            let outcome = call(previous);
+            count(metrics, &entry.name, &outcome);
+            outcome.result.map_or(Said::Native { observed: None }, Said::Answers)
+        }
+    };
+    (said, Some(trouble))
+}

@@ -1,0 +1,247 @@
+//! From a policy object to a component that can be asked: resolve the source, load, swap, say so.
+//!
+//! Runs on the replica that reconciles. A policy that can't be loaded keeps the component it had; sets that run don't notice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource as _, ResourceExt as _};
+use muster_api::policy::{ConfigMapSource, Policy, PolicySpec, validate_policy};
+use muster_api::{PlacementPolicy, StartupPolicy};
+use muster_policy_host::{
+    Breaker, Engine, Limits, LoadError, PlacementComponent, PolicyKind, StartupComponent, built_in, built_ins,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::status::{Fault, Loading, after, condition_of};
+use super::{Entry, Policies, Registry};
+use crate::caches::{Caches, Shelf};
+use crate::context::Context;
+
+/// How often sources that nobody watches (ConfigMaps) are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Where a component's bytes came from, exactly enough to notice that they would be others now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Part of this binary.
+    BuiltIn,
+    /// A ConfigMap at this resource version.
+    ConfigMap(String),
+    /// Nowhere: it could not be fetched.
+    Missing,
+}
+
+/// One of the two kinds of policy.
+trait Kind: 'static {
+    type Object: Policy + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync;
+    type Component: Clone + Send + Sync;
+    const WORLD: PolicyKind;
+
+    fn shelf(caches: &Caches) -> &Shelf<Self::Object>;
+    fn registry(policies: &Policies) -> &Registry<Self::Component>;
+    fn load(engine: &Engine, bytes: &[u8], limits: Limits, settings: &Value) -> Result<Self::Component, LoadError>;
+    /// Digest, name and version.
+    fn about(component: &Self::Component) -> (String, String, String);
+}
+
+struct Placement;
+struct Startup;
+
+macro_rules! kind {
+    ($kind:ident, $object:ident, $component:ident, $world:ident, $shelf:ident, $registry:ident, $load:ident) => {
+        impl Kind for $kind {
+            type Object = $object;
+            type Component = $component;
+            const WORLD: PolicyKind = PolicyKind::$world;
+
+            fn shelf(caches: &Caches) -> &Shelf<Self::Object> {
+                &caches.$shelf
+            }
+
+            fn registry(policies: &Policies) -> &Registry<Self::Component> {
+                &policies.$registry
+            }
+
+            fn load(engine: &Engine, bytes: &[u8], limits: Limits, settings: &Value) -> Result<Self::Component, LoadError> {
+                engine.$load(bytes, limits, settings)
+            }
+
+            fn about(component: &Self::Component) -> (String, String, String) {
+                (component.digest().to_owned(), component.name().to_owned(), component.version().to_owned())
+            }
+        }
+    };
+}
+
+kind!(Placement, PlacementPolicy, PlacementComponent, Placement, placement_policies, placement, load_placement);
+kind!(Startup, StartupPolicy, StartupComponent, Startup, startup_policies, startup, load_startup);
+
+/// Keeps the registries up to date for ever. The first pass is over when `loaded` turns true.
+pub(crate) async fn run(cx: Context, loaded: tokio::sync::watch::Sender<bool>) {
+    let mut moves = cx.caches.policy_moves();
+    loop {
+        moves.borrow_and_update();
+        let changed = pass::<Placement>(&cx).await | pass::<Startup>(&cx).await;
+        loaded.send_replace(true);
+        if changed {
+            cx.waiting.sets().into_iter().for_each(|set| cx.caches.make_due(set));
+        }
+        tokio::select! {
+            _ = moves.changed() => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Brings every policy of one kind up to date. Returns whether any of them decides differently now.
+async fn pass<K: Kind>(cx: &Context) -> bool {
+    let known = K::registry(&cx.policies).all();
+    let mut entries = HashMap::new();
+    let mut changed = false;
+    for object in K::shelf(&cx.caches).all() {
+        let name = object.name_any();
+        let before = known.get(&name);
+        let (bytes, origin) = fetch::<K>(cx, &object.policy().source).await;
+        if let Some(before) = before.filter(|before| before.spec == *object.policy() && before.origin == origin) {
+            entries.insert(name, before.clone());
+            continue;
+        }
+        changed = true;
+        let (entry, loading) = load::<K>(cx, &object, before, bytes, origin).await;
+        report::<K>(cx, &object, &loading).await;
+        // One by one, so that a component that compiles for a minute doesn't hold back the others.
+        entries.insert(name.clone(), Arc::new(entry));
+        let mut so_far = (*K::registry(&cx.policies).all()).clone();
+        so_far.insert(name.clone(), entries[&name].clone());
+        K::registry(&cx.policies).replace(so_far);
+    }
+    changed |= known.keys().any(|name| !entries.contains_key(name));
+    K::registry(&cx.policies).replace(entries);
+    changed
+}
+
+type Fetched = Result<Arc<[u8]>, String>;
+
+async fn fetch<K: Kind>(cx: &Context, source: &muster_api::policy::PolicySource) -> (Fetched, Origin) {
+    if let Some(name) = &source.built_in {
+        let fetched = built_in(name).map(Arc::from).ok_or_else(|| {
+            let names: Vec<&str> = built_ins().iter().filter(|known| known.kind == K::WORLD).map(|known| known.name).collect();
+            format!("spec.source.builtIn: {name:?} is not part of this operator; it has {}", names.join(", "))
+        });
+        return (fetched, Origin::BuiltIn);
+    }
+    let Some(source) = &source.config_map else { return (Err("spec.source: names no source".to_owned()), Origin::Missing) };
+    match config_map(cx, source).await {
+        Ok((bytes, version)) => (Ok(bytes), Origin::ConfigMap(version)),
+        Err(message) => (Err(message), Origin::Missing),
+    }
+}
+
+async fn config_map(cx: &Context, source: &ConfigMapSource) -> Result<(Arc<[u8]>, String), String> {
+    let ConfigMapSource { namespace, name, key } = source;
+    let api: Api<ConfigMap> = Api::namespaced(cx.client.clone(), namespace);
+    let found = api.get_opt(name).await.map_err(|error| format!("reading ConfigMap {namespace}/{name}: {error}"))?;
+    let object = found.ok_or_else(|| format!("spec.source.configMap: ConfigMap {namespace}/{name} does not exist"))?;
+    let bytes = object
+        .binary_data
+        .as_ref()
+        .and_then(|data| data.get(key))
+        .ok_or_else(|| format!("spec.source.configMap.key: ConfigMap {namespace}/{name} has no binaryData entry {key:?}"))?;
+    Ok((Arc::from(bytes.0.as_slice()), object.resource_version().unwrap_or_default()))
+}
+
+/// Loads one policy. The entry keeps the component it had when the new one fails.
+async fn load<K: Kind>(
+    cx: &Context,
+    object: &K::Object,
+    before: Option<&Arc<Entry<K::Component>>>,
+    bytes: Fetched,
+    origin: Origin,
+) -> (Entry<K::Component>, Loading) {
+    let spec = object.policy().clone();
+    let (loaded, digest) = match bytes {
+        Err(message) => (Err(Fault { condition: "Fetched", reason: "SourceMissing", message }), None),
+        Ok(bytes) => (component::<K>(cx, &spec, bytes.clone()).await, Some(muster_policy_host::digest(&bytes))),
+    };
+    let old = before.and_then(|before| before.component.clone());
+    let (component, failed) = match loaded {
+        Ok(component) => (Some(component), None),
+        Err(fault) => (old.clone(), Some(fault)),
+    };
+    let previous = match (&old, &component) {
+        (Some(old), Some(new)) if K::about(old).0 != K::about(new).0 => Some(old.clone()),
+        _ => before.and_then(|before| before.previous.clone()),
+    };
+    let loading = Loading { digest, active: component.as_ref().map(K::about), failed };
+    let problem = loading.failed.as_ref().map(|fault| fault.message.clone());
+    let entry =
+        Entry { name: object.name_any(), spec, origin, component, previous, problem, breaker: Mutex::new(Breaker::default()) };
+    (entry, loading)
+}
+
+async fn component<K: Kind>(cx: &Context, spec: &PolicySpec, bytes: Arc<[u8]>) -> Result<K::Component, Fault> {
+    let invalid = |message: String| Fault { condition: "Fetched", reason: "InvalidSpec", message };
+    let errors = validate_policy(spec);
+    if !errors.is_empty() {
+        return Err(invalid(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")));
+    }
+    let deadline = spec.deadline().map_err(|error| invalid(error.to_string()))?;
+    let memory = spec.memory().map_err(|error| invalid(error.to_string()))?;
+    let limits = Limits::new(deadline, usize::try_from(memory).unwrap_or(usize::MAX));
+    let settings = spec.settings();
+    let engine = cx.policies.engine.clone();
+    let loaded = tokio::task::spawn_blocking(move || K::load(&engine, &bytes, limits, &settings)).await;
+    let error = match loaded {
+        Ok(Ok(component)) => return Ok(component),
+        Ok(Err(error)) => error,
+        Err(panic) => {
+            return Err(Fault { condition: "Compiled", reason: "CompileFailed", message: format!("loading stopped: {panic}") });
+        }
+    };
+    let (condition, reason) = condition_of(error.step());
+    let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    Err(Fault { condition, reason, message: format!("{error}{hint}") })
+}
+
+/// Writes the object's status and an event, when they say something new.
+async fn report<K: Kind>(cx: &Context, object: &K::Object, loading: &Loading) {
+    let status = after(loading, object.status(), object.meta().generation, Timestamp::now());
+    let name = object.name_any();
+    match &loading.failed {
+        None => tracing::info!(policy = name, digest = ?loading.digest, "policy loaded"),
+        Some(fault) => tracing::warn!(policy = name, reason = fault.reason, "policy not loaded: {}", fault.message),
+    }
+    if object.status() == Some(&status) {
+        return;
+    }
+    let api: Api<K::Object> = Api::all(cx.client.clone());
+    if let Err(error) = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await {
+        tracing::warn!(policy = name, %error, "could not write the policy's status");
+    }
+    let event = match &loading.failed {
+        None => Event {
+            type_: EventType::Normal,
+            reason: "Loaded".to_owned(),
+            note: Some(format!("Loaded {}", loading.digest.as_deref().unwrap_or_default())),
+            action: "Load".to_owned(),
+            secondary: None,
+        },
+        Some(fault) => Event {
+            type_: EventType::Warning,
+            reason: fault.reason.to_owned(),
+            note: Some(muster_core::text::truncated(&fault.message, 1024)),
+            action: "Load".to_owned(),
+            secondary: None,
+        },
+    };
+    if let Err(error) = cx.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::warn!(policy = name, %error, "could not publish an event");
+    }
+}

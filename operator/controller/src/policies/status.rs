@@ -1,0 +1,134 @@
+//! What a policy object says about itself: one condition per step of loading it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use muster_api::policy::{ActiveComponent, CandidateComponent, PolicyStatus};
+use muster_policy_host::Step;
+
+/// The conditions in the order of the steps, `Ready` last.
+const STEPS: [&str; 4] = ["Fetched", "Accepted", "Compiled", "SettingsValid"];
+const READY: &str = "Ready";
+
+/// How loading a policy ended.
+#[derive(Debug, Clone)]
+pub(super) struct Loading {
+    /// The step that failed, by its position in [`STEPS`], with a reason and a message; `None` when all went well.
+    pub(super) failed: Option<Fault>,
+    /// Digest of what was loaded, as far as it was fetched.
+    pub(super) digest: Option<String>,
+    /// The component that answers now, old or new: digest, name, version.
+    pub(super) active: Option<(String, String, String)>,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone)]
+pub(super) struct Fault {
+    /// Which condition is False.
+    pub(super) condition: &'static str,
+    /// Its reason.
+    pub(super) reason: &'static str,
+    /// What to do about it.
+    pub(super) message: String,
+}
+
+/// The condition that speaks of a step, and the reason when it fails.
+pub(super) fn condition_of(step: Step) -> (&'static str, &'static str) {
+    match step {
+        Step::Size => ("Accepted", "TooLarge"),
+        Step::Accepted => ("Accepted", "Refused"),
+        Step::Compiled => ("Compiled", "CompileFailed"),
+        Step::Described => ("Compiled", "DescribeFailed"),
+        Step::SettingsValid => ("SettingsValid", "SettingsInvalid"),
+    }
+}
+
+/// The status after loading. Conditions that say the same as before keep the time of their last change.
+pub(super) fn after(loading: &Loading, before: Option<&PolicyStatus>, generation: Option<i64>, now: Timestamp) -> PolicyStatus {
+    let failed_at = loading.failed.as_ref().and_then(|fault| STEPS.iter().position(|step| *step == fault.condition));
+    let mut conditions = Vec::new();
+    for (position, step) in STEPS.iter().enumerate() {
+        let (status, reason, message) = match (failed_at, &loading.failed) {
+            (Some(failed), Some(fault)) if position == failed => ("False", fault.reason, fault.message.clone()),
+            (Some(failed), _) if position > failed => ("Unknown", "NotReached", format!("{} failed", STEPS[failed])),
+            _ => ("True", "Succeeded", String::new()),
+        };
+        conditions.push(condition(step, status, reason, message));
+    }
+    conditions.push(match &loading.failed {
+        None => condition(READY, "True", "Loaded", "the policy decides".to_owned()),
+        Some(fault) => {
+            let kept = if loading.active.is_some() { "; the last good version keeps deciding" } else { "" };
+            condition(READY, "False", fault.reason, format!("{}{kept}", fault.message))
+        }
+    });
+    for condition in &mut conditions {
+        condition.observed_generation = generation;
+        condition.last_transition_time = Time(now);
+        let same = before.and_then(|before| before.conditions.iter().find(|old| old.type_ == condition.type_));
+        if let Some(same) = same.filter(|old| old.status == condition.status) {
+            condition.last_transition_time = same.last_transition_time.clone();
+        }
+    }
+    let active = loading.active.clone().map(|(digest, name, version)| {
+        let known = before.and_then(|before| before.active.as_ref()).filter(|active| active.digest == digest);
+        let since = known.and_then(|active| active.since.clone()).unwrap_or(Time(now));
+        ActiveComponent { digest, name: Some(name), version: Some(version), since: Some(since) }
+    });
+    let candidate = loading.digest.clone().filter(|_| loading.failed.is_some()).map(|digest| CandidateComponent { digest });
+    PolicyStatus {
+        conditions,
+        observed_generation: generation,
+        active,
+        candidate,
+        last_error: loading.failed.as_ref().map(|fault| fault.message.clone()),
+    }
+}
+
+fn condition(type_: &str, status: &str, reason: &str, message: String) -> Condition {
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: muster_core::text::truncated(&message, 4096),
+        observed_generation: None,
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statuses(status: &PolicyStatus) -> Vec<(&str, &str, &str)> {
+        status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+    }
+
+    #[test]
+    fn a_failed_step_leaves_the_later_ones_unknown_and_the_policy_not_ready() {
+        let fault = Fault { condition: "Compiled", reason: "CompileFailed", message: "bad magic".to_owned() };
+        let loading = Loading { failed: Some(fault), digest: Some("sha256:1".to_owned()), active: None };
+        let status = after(&loading, None, Some(3), Timestamp::UNIX_EPOCH);
+        let expected = [
+            ("Fetched", "True", "Succeeded"),
+            ("Accepted", "True", "Succeeded"),
+            ("Compiled", "False", "CompileFailed"),
+            ("SettingsValid", "Unknown", "NotReached"),
+            ("Ready", "False", "CompileFailed"),
+        ];
+        assert_eq!(statuses(&status), expected);
+        assert_eq!(status.last_error.as_deref(), Some("bad magic"));
+        assert_eq!(status.candidate.unwrap().digest, "sha256:1");
+    }
+
+    #[test]
+    fn a_last_good_version_is_named_while_the_new_one_is_refused() {
+        let fault =
+            Fault { condition: "SettingsValid", reason: "SettingsInvalid", message: "/mode: must be Required".to_owned() };
+        let active = Some(("sha256:1".to_owned(), "node-pool".to_owned(), "0.1.0".to_owned()));
+        let loading = Loading { failed: Some(fault), digest: Some("sha256:1".to_owned()), active };
+        let status = after(&loading, None, Some(2), Timestamp::UNIX_EPOCH);
+        let ready = status.conditions.last().unwrap();
+        assert_eq!(ready.message, "/mode: must be Required; the last good version keeps deciding");
+        assert_eq!(status.active.unwrap().name.as_deref(), Some("node-pool"));
+    }
+}

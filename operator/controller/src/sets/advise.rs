@@ -1,0 +1,363 @@
+//! The second and a half step: policies and the native rule are asked, and their answers become [`Advice`].
+//!
+//! Everything that decides is in `muster_core` ([`ask`], [`placing`]); here the questions meet the index, the components and
+//! what this process remembers.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use muster_api::LeaderWorkerSet;
+use muster_api::conditions::event;
+use muster_api::names::{Unplaceable, annotation};
+use muster_core::admission::Choice;
+use muster_core::advice::{Admitted, Advice, Placement};
+use muster_core::ask::{self, Concern, Question};
+use muster_core::cluster::Snapshot;
+use muster_core::observed::Observed;
+use muster_core::placement::{Answer, Reason, native};
+use muster_core::placing::{self, Asked, Rule, Settled};
+use muster_core::plan::Note;
+use muster_core::{pods, startup};
+
+use crate::caches::SetRef;
+use crate::context::Context;
+use crate::policies::{Said, Trouble, ask as ask_policy};
+
+/// Advice, and what its making should tell the set's owner.
+#[derive(Debug, Default)]
+pub(super) struct Advised {
+    pub(super) advice: Advice,
+    pub(super) notes: Vec<Note>,
+}
+
+impl Advised {
+    fn recheck_within(&mut self, after: Duration) {
+        let sooner = self.advice.recheck.map_or(after, |recheck| recheck.min(after));
+        self.advice.recheck = Some(sooner);
+    }
+
+    fn troubled(&mut self, trouble: &Trouble) {
+        self.notes.push(Note::warning(
+            event::POLICY_FAILED,
+            "Ask",
+            format!("{}: {}", trouble.reason.code, trouble.reason.message),
+        ));
+        if let Some(retry) = trouble.retry {
+            self.recheck_within(retry);
+        }
+    }
+}
+
+/// One set's advice in the making.
+struct Advising<'a> {
+    cx: &'a Context,
+    set: &'a LeaderWorkerSet,
+    observed: &'a Observed,
+    choice: &'a Choice,
+    now: Timestamp,
+}
+
+/// Asks everything that has to be asked about a set.
+pub(super) async fn advise(cx: &Context, set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, now: Timestamp) -> Advised {
+    let advising = Advising { cx, set, observed, choice, now };
+    let mut advised = Advised::default();
+    advising.placements(&mut advised).await;
+    advising.workers(&mut advised).await;
+    advised
+}
+
+/// Enters what the set's groups hold into the ledger: every reconcile, and once for all sets before the first decision.
+pub(super) fn enter_holdings(cx: &Context, set: &LeaderWorkerSet, observed: &Observed, choice: &Choice) {
+    cx.caches.update_index(|index| {
+        let holdings = ask::holdings(set, observed, choice, |node, key| index.node_label(node, key));
+        index.replace_holdings_of_set(set.set_namespace(), set.set_name(), holdings);
+    });
+}
+
+impl Advising<'_> {
+    async fn placements(&self, advised: &mut Advised) {
+        enter_holdings(self.cx, self.set, self.observed, self.choice);
+        let stuck_grace = self.cx.config.placement.stuck_grace();
+        let questions = ask::placement(self.set, self.observed, self.choice, stuck_grace, self.now);
+        let (waiting, settled): (Vec<_>, Vec<_>) =
+            questions.into_iter().partition(|question| question.concern == Concern::Waiting);
+        for question in &settled {
+            let placement = self.follow_up(question);
+            advised.advice.placements.insert(question.group, placement);
+        }
+        let unplaced = self.place(&waiting, advised).await;
+        let key = SetRef::from_obj(self.set);
+        let longing = settled.iter().filter(|question| {
+            let placement = advised.advice.placements.get(&question.group);
+            matches!(placement, Some(Placement::Hold(_)))
+        });
+        let unplaced = unplaced.into_iter().chain(longing.map(|question| pods::uid(question.leader).to_owned())).collect();
+        self.cx.waiting.update(&key, &unplaced, self.now);
+    }
+
+    /// Places the groups that wait. Returns the leaders (by UID) whose groups go on waiting.
+    async fn place(&self, waiting: &[Question<'_>], advised: &mut Advised) -> HashSet<String> {
+        let mut unplaced = HashSet::new();
+        if waiting.is_empty() {
+            return unplaced;
+        }
+        if !self.choice.gated {
+            // The set gave up placement while its leaders were gated: the scheduler takes over.
+            for question in waiting {
+                advised.advice.placements.insert(question.group, Placement::Place(placing::left_to_scheduler("NotPlaced")));
+            }
+            return unplaced;
+        }
+        let (fresh, moved): (Vec<_>, Vec<_>) = waiting.iter().cloned().partition(|question| self.avoided(question).is_empty());
+        let batches = std::iter::once(fresh).chain(moved.into_iter().map(|question| vec![question]));
+        for batch in batches.filter(|batch| !batch.is_empty()) {
+            let avoid = self.avoided(&batch[0]);
+            self.place_batch(&batch, avoid, advised, &mut unplaced).await;
+        }
+        unplaced
+    }
+
+    async fn place_batch(
+        &self,
+        batch: &[Question<'_>],
+        avoid: BTreeSet<String>,
+        advised: &mut Advised,
+        unplaced: &mut HashSet<String>,
+    ) {
+        let asked = placing::asked(self.set, self.choice, batch, &self.policy_levels(), self.cx.config.placement.scope(), avoid);
+        let snapshot = self.cx.caches.update_index(|index| index.snapshot(asked.view.clone()));
+        let mut settled = self.consult(&asked, &snapshot, advised).await;
+        advised.advice.placements.append(&mut settled.placed);
+        let since = self.waiting_since(batch, &settled, unplaced);
+        for (group, (reason, again)) in &settled.held {
+            if let Some(again) = again {
+                advised.recheck_within(*again);
+            }
+            let Some(question) = batch.iter().find(|question| question.group == *group) else { continue };
+            let began = since.get(pods::uid(question.leader)).copied().unwrap_or(self.now);
+            let waited = Duration::from_millis(pods::millis_between(began, self.now));
+            let (placement, look_again) = placing::unplaceable(&asked, &snapshot, *group, reason, waited, self.rule());
+            if let Some(look_again) = look_again {
+                advised.recheck_within(look_again);
+            }
+            let word = if matches!(placement, Placement::Release { .. }) { "released" } else { "held" };
+            self.cx.metrics.decision(self.decider(), word);
+            advised.advice.placements.insert(*group, placement);
+        }
+    }
+
+    /// Records which groups wait, and reads since when.
+    fn waiting_since(
+        &self,
+        batch: &[Question<'_>],
+        settled: &Settled,
+        unplaced: &mut HashSet<String>,
+    ) -> HashMap<String, Timestamp> {
+        let held = batch.iter().filter(|question| settled.held.contains_key(&question.group));
+        unplaced.extend(held.map(|question| pods::uid(question.leader).to_owned()));
+        self.cx.waiting.note(&SetRef::from_obj(self.set), unplaced, self.now)
+    }
+
+    fn decider(&self) -> &str {
+        self.choice.placement.as_deref().unwrap_or(placing::NATIVE)
+    }
+
+    fn policy_levels(&self) -> Vec<String> {
+        let entry = self.choice.placement.as_ref().and_then(|name| self.cx.policies.placement.get(name));
+        entry.and_then(|entry| entry.component.as_ref().map(|component| component.levels().to_vec())).unwrap_or_default()
+    }
+
+    /// Asks the set's policy, or the native rule, and commits what passes the check.
+    async fn consult(&self, asked: &Asked<'_>, snapshot: &Snapshot, advised: &mut Advised) -> Settled {
+        let Some(policy) = &self.choice.placement else {
+            return self.settle(asked, snapshot, &native::place(snapshot, &asked.request), placing::NATIVE, advised);
+        };
+        let (said, trouble) = self.ask_placement(policy, asked, snapshot).await;
+        if let Some(trouble) = &trouble {
+            advised.troubled(trouble);
+        }
+        match said {
+            Said::Answers(answers) => self.settle(asked, snapshot, &answers, policy, advised),
+            Said::Native { observed } => {
+                if let Some(answers) = observed {
+                    advised.notes.extend(answers.iter().map(|answer| observed_note(policy, answer)));
+                }
+                self.settle(asked, snapshot, &native::place(snapshot, &asked.request), placing::NATIVE, advised)
+            }
+            Said::Hold(reason) => Settled {
+                held: asked.request.units.iter().map(|unit| (unit.id, (reason.clone(), None))).collect(),
+                ..Settled::default()
+            },
+        }
+    }
+
+    async fn ask_placement(&self, policy: &str, asked: &Asked<'_>, snapshot: &Snapshot) -> (Said<Vec<Answer>>, Option<Trouble>) {
+        let (cx, policy) = (self.cx.clone(), policy.to_owned());
+        let labels = self.cx.caches.namespace_labels(self.set.set_namespace());
+        let (request, snapshot) = (asked.request.clone(), snapshot.clone());
+        let call = move || {
+            ask_policy(&cx.policies.placement, &policy, &labels, &cx.metrics, |component| component.place(&snapshot, &request))
+        };
+        unless_panicked(tokio::task::spawn_blocking(call).await)
+    }
+
+    /// Checks and commits answers. A unit whose answer is refused falls to what the policy's object declares.
+    fn settle(&self, asked: &Asked<'_>, snapshot: &Snapshot, answers: &[Answer], by: &str, advised: &mut Advised) -> Settled {
+        let mut settled = self.cx.caches.update_index(|index| placing::settle(index, self.set, asked, snapshot, answers, by));
+        settled.placed.keys().for_each(|_| self.cx.metrics.decision(by, "placed"));
+        for (group, rejection) in std::mem::take(&mut settled.rejected) {
+            self.cx.metrics.rejected(by, rejection.code.as_str());
+            let message = format!("the answer of {by} for group {group} was refused: {rejection}");
+            let reason = Reason { code: "PolicyAnswerRejected".to_owned(), message };
+            if by != placing::NATIVE {
+                advised.notes.push(Note::warning(event::POLICY_FAILED, "Ask", format!("{}: {}", reason.code, reason.message)));
+                if self.falls_back_to_native(by) && self.place_natively(asked, group, &mut settled) {
+                    continue;
+                }
+            }
+            // The room may have gone to another set in this very moment: the next look is a new question.
+            settled.held.insert(group, (reason, Some(Duration::from_secs(1))));
+        }
+        settled
+    }
+
+    fn falls_back_to_native(&self, policy: &str) -> bool {
+        use muster_api::policy::OnFailure;
+        let entry = self.cx.policies.placement.get(policy);
+        entry.is_some_and(|entry| entry.spec.on_failure() == OnFailure::Default)
+    }
+
+    /// The native rule for one unit, on what is left now.
+    fn place_natively(&self, asked: &Asked<'_>, group: u32, settled: &mut Settled) -> bool {
+        let mut request = asked.request.clone();
+        request.units.retain(|unit| unit.id == group);
+        let alone = Asked { questions: asked.questions, view: asked.view.clone(), request };
+        let mut own = self.cx.caches.update_index(|index| {
+            let snapshot = index.snapshot(alone.view.clone());
+            let answers = native::place(&snapshot, &alone.request);
+            placing::settle(index, self.set, &alone, &snapshot, &answers, placing::NATIVE)
+        });
+        let placed = own.placed.contains_key(&group);
+        settled.placed.append(&mut own.placed);
+        placed
+    }
+
+    fn rule(&self) -> Rule {
+        let wanted = self.set.annotation(annotation::UNPLACEABLE).and_then(Unplaceable::parse);
+        let config = &self.cx.config.placement;
+        Rule { unplaceable: wanted.unwrap_or_else(|| config.unplaceable()), grace: config.unplaceable_grace() }
+    }
+
+    /// What becomes of a group that is no longer gated.
+    fn follow_up(&self, question: &Question<'_>) -> Placement {
+        let group = ask::group_id(self.set, question.leader);
+        let questions = std::slice::from_ref(question);
+        let scope = self.cx.config.placement.scope();
+        let levels = placing::recorded_domain(question).map(|(level, _)| level);
+        let asked_without =
+            |avoid: BTreeSet<String>| placing::asked(self.set, self.choice, questions, levels.as_slice(), scope, avoid);
+        let placement = match &question.concern {
+            Concern::Waiting => return Placement::Hold(Reason { code: "Waiting".to_owned(), message: String::new() }),
+            Concern::Bound { node, released } => self.cx.caches.update_index(|index| {
+                let key = self.choice.exclusive.as_deref().unwrap_or_default();
+                let domain = index.node_label(node, key).map(str::to_owned);
+                match (released, domain) {
+                    (false, Some(domain)) => Placement::Follow([(key.to_owned(), domain)].into()),
+                    (false, None) => placing::without_label(node, key),
+                    (true, domain) => {
+                        placing::settle_released(index, self.set, &asked_without(BTreeSet::new()), domain.as_deref())
+                    }
+                }
+            }),
+            Concern::Released => self.cx.caches.update_index(|index| {
+                let asked = asked_without(BTreeSet::new());
+                let snapshot = index.snapshot(asked.view.clone());
+                placing::elsewhere(&asked, &snapshot, "its leader was left to the scheduler, which finds no node")
+            }),
+            Concern::Stuck { message } => self.cx.caches.update_index(|index| {
+                let domain = placing::recorded_domain(question);
+                let avoid = domain.map(|(level, domain)| placing::nodes_of(index, &level, &domain)).unwrap_or_default();
+                let asked = asked_without(avoid);
+                let snapshot = index.snapshot(asked.view.clone());
+                placing::elsewhere(&asked, &snapshot, &format!("a pod can't be scheduled where its group was put ({message})"))
+            }),
+        };
+        match placement {
+            Placement::Again(reason) => match self.cx.moves.permit(&group, placing::recorded_domain(question), self.now) {
+                Ok(()) => Placement::Again(reason),
+                Err(wait) => Placement::Hold(Reason {
+                    message: format!("{}; it is placed again in {} s at the earliest", reason.message, wait.as_secs() + 1),
+                    ..reason
+                }),
+            },
+            other => other,
+        }
+    }
+
+    /// Nodes where the group was tried in vain not long ago.
+    fn avoided(&self, question: &Question<'_>) -> BTreeSet<String> {
+        let group = ask::group_id(self.set, question.leader);
+        let domains = self.cx.moves.avoided(&group, self.now);
+        domains
+            .into_iter()
+            .flat_map(|(level, domain)| self.cx.caches.update_index(|index| placing::nodes_of(index, &level, &domain)))
+            .collect()
+    }
+
+    /// Asks who may start.
+    async fn workers(&self, advised: &mut Advised) {
+        let request = ask::startup(self.set, self.observed, self.now);
+        if request.groups.is_empty() {
+            return;
+        }
+        let natively = || startup::native(self.set.startup_policy(), &request);
+        let steps = match &self.choice.startup {
+            None => natively(),
+            Some(policy) => {
+                let (said, trouble) = self.ask_startup(policy, &request).await;
+                if let Some(trouble) = &trouble {
+                    advised.troubled(trouble);
+                }
+                match said {
+                    Said::Answers(steps) => steps,
+                    Said::Native { .. } => natively(),
+                    Said::Hold(_) => Vec::new(),
+                }
+            }
+        };
+        for step in steps {
+            let Some(group) = request.groups.iter().find(|group| group.index == step.group) else { continue };
+            if let Some(recheck) = step.recheck_ms {
+                advised.recheck_within(Duration::from_millis(u64::from(recheck)).max(Duration::from_millis(100)));
+            }
+            let admitted = ask::admitted(&step, group.size).unwrap_or_else(|reason| {
+                advised.notes.push(Note::warning(event::POLICY_FAILED, "Ask", format!("{}: {}", reason.code, reason.message)));
+                Admitted { workers: 0, reason: Some(reason) }
+            });
+            advised.advice.workers.insert(step.group, admitted);
+        }
+    }
+
+    async fn ask_startup(&self, policy: &str, request: &startup::Request) -> (Said<Vec<startup::Step>>, Option<Trouble>) {
+        let (cx, policy) = (self.cx.clone(), policy.to_owned());
+        let labels = self.cx.caches.namespace_labels(self.set.set_namespace());
+        let request = Arc::new(request.clone());
+        let call = move || ask_policy(&cx.policies.startup, &policy, &labels, &cx.metrics, |component| component.next(&request));
+        unless_panicked(tokio::task::spawn_blocking(call).await)
+    }
+}
+
+/// A panic in the host is a bug of ours; the set gets the native rule and the log gets the panic.
+fn unless_panicked<A>(asked: Result<(Said<A>, Option<Trouble>), tokio::task::JoinError>) -> (Said<A>, Option<Trouble>) {
+    asked.unwrap_or_else(|error| {
+        tracing::error!(%error, "asking a policy stopped");
+        (Said::Native { observed: None }, None)
+    })
+}
+
+fn observed_note(policy: &str, answer: &Answer) -> Note {
+    let text = format!("{policy} would have answered {:?} for group {}: {}", answer.decision, answer.unit, answer.reason.message);
+    Note::normal(event::POLICY_OBSERVED, "Ask", text)
+}

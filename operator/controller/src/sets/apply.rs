@@ -1,0 +1,194 @@
+//! The fourth step, and the only place that writes about sets.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt as _};
+use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
+use muster_core::plan::{Note, Plan, Step, Write};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Error;
+use crate::caches::SetRef;
+use crate::context::Context;
+
+/// Upstream's field manager on the leader StatefulSet, kept so that either operator can take over from the other.
+const FIELD_MANAGER: &str = "lws";
+
+/// Carries out a plan: writes in order, then the status, then events.
+///
+/// # Errors
+/// With the first write that failed. What was written before it stands; the next reconcile goes on from there.
+pub(super) async fn apply(cx: &Context, set: &LeaderWorkerSet, plan: &Plan) -> Result<(), Error> {
+    for step in &plan.steps {
+        let outcome = write(cx, set, step).await;
+        let note = match &outcome {
+            Ok(true) => step.done.clone(),
+            Ok(false) => None,
+            Err(error) => step.failed.clone().map(|note| Note { text: format!("{}: {error}", note.text), ..note }),
+        };
+        if let Some(note) = note {
+            publish(cx, set, &note).await;
+        }
+        outcome?;
+    }
+    if let Some(status) = &plan.status {
+        write_status(cx, set, status).await?;
+    }
+    for note in &plan.notes {
+        publish(cx, set, note).await;
+    }
+    Ok(())
+}
+
+/// One write. `false` when there was nothing to do: the object exists, is gone, or says already what it should.
+async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool, Error> {
+    let namespace = set.set_namespace();
+    let result = match &step.write {
+        Write::CreateRevision(object) => create::<ControllerRevision>(cx, namespace, object)
+            .await
+            .map(|created| created.map(|object| cx.caches.revisions.put(object))),
+        Write::CreateService(object) => {
+            create::<Service>(cx, namespace, object).await.map(|created| created.map(|object| cx.caches.services.put(object)))
+        }
+        Write::CreateWorkerSet(object) => create::<StatefulSet>(cx, namespace, object)
+            .await
+            .map(|created| created.map(|object| cx.caches.put_stateful_set(object))),
+        Write::ApplyLeaderSet { object, .. } => return apply_leader_set(cx, set, object).await,
+        Write::PatchLeader { name, patch } => {
+            let api: Api<Pod> = Api::namespaced(cx.client.clone(), namespace);
+            let patched = api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+            patched.map(|pod| Some(cx.caches.put_pod(pod)))
+        }
+        Write::ScaleWorkerSet { name, replicas } => {
+            let api: Api<StatefulSet> = Api::namespaced(cx.client.clone(), namespace);
+            let patch = json!({ "spec": { "replicas": replicas } });
+            let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            patched.map(|object| Some(cx.caches.put_stateful_set(object)))
+        }
+        Write::DeleteLeader { name, uid, resource_version } => {
+            let api: Api<Pod> = Api::namespaced(cx.client.clone(), namespace);
+            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: resource_version.clone() };
+            let options = DeleteParams {
+                preconditions: Some(preconditions),
+                propagation_policy: Some(PropagationPolicy::Foreground),
+                ..DeleteParams::default()
+            };
+            ignore_gone(api.delete(name, &options).await.map(|_| Some(())))
+        }
+        Write::DeleteRevision { name } => {
+            let api: Api<ControllerRevision> = Api::namespaced(cx.client.clone(), namespace);
+            ignore_gone(api.delete(name, &DeleteParams::default()).await.map(|_| Some(())))
+        }
+    };
+    let changed = result.map_err(|source| Error::Write { what: step.write.to_string(), source })?.is_some();
+    if changed {
+        cx.metrics.write(&step.write);
+        tracing::info!(write = %step.write, "wrote");
+    }
+    Ok(changed)
+}
+
+/// Creates an object; `None` when there is one of that name already, which the next look at the caches will judge.
+async fn create<K>(cx: &Context, namespace: &str, object: &Value) -> kube::Result<Option<K>>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let url = K::url_path(&(), Some(namespace));
+    let body = object.to_string().into_bytes();
+    let request = kube::core::Request::new(url).create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
+    match cx.client.request::<K>(request).await {
+        Ok(created) => Ok(Some(created)),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn ignore_gone(result: kube::Result<Option<()>>) -> kube::Result<Option<()>> {
+    match result {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+        other => other,
+    }
+}
+
+/// Applies the leader StatefulSet, unless this process applied the same before and the object still says so.
+async fn apply_leader_set(cx: &Context, set: &LeaderWorkerSet, object: &Value) -> Result<bool, Error> {
+    let (namespace, name) = (set.set_namespace(), set.set_name());
+    let before = cx.caches.stateful_sets.get(namespace, name);
+    let unchanged = cx.applied.is(&SetRef::from_obj(set), object);
+    let stands =
+        before.as_ref().and_then(|before| serde_json::to_value(&**before).ok()).is_some_and(|live| covers(&live, object));
+    if unchanged && stands {
+        return Ok(false);
+    }
+    let api: Api<StatefulSet> = Api::namespaced(cx.client.clone(), namespace);
+    let what = || Write::ApplyLeaderSet { object: object.clone(), exists: before.is_some() }.to_string();
+    let applied = api
+        .patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
+        .await
+        .map_err(|source| Error::Write { what: what(), source })?;
+    let changed = before.as_ref().is_none_or(|before| before.resource_version() != applied.resource_version());
+    cx.applied.remember(SetRef::from_obj(set), object);
+    cx.caches.put_stateful_set(applied);
+    if changed {
+        cx.metrics.write(&Write::ApplyLeaderSet { object: Value::Null, exists: true });
+        tracing::info!(write = %what(), "wrote");
+    }
+    Ok(changed)
+}
+
+/// Whether everything that `wanted` says is in `live` too.
+fn covers(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(field, wanted)| live.get(field).map_or(wanted.is_null(), |live| covers(live, wanted)))
+        }
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| covers(live, wanted))
+        }
+        (live, wanted) => live == wanted,
+    }
+}
+
+async fn write_status(cx: &Context, set: &LeaderWorkerSet, status: &LeaderWorkerSetStatus) -> Result<(), Error> {
+    let api: Api<LeaderWorkerSet> = Api::namespaced(cx.client.clone(), set.set_namespace());
+    // The resource version makes a status computed from an old set a conflict instead of a step back.
+    let patch = json!({ "metadata": { "resourceVersion": set.resource_version() }, "status": status });
+    match api.patch_status(set.set_name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        // Deleted or changed meanwhile: its event brings the set back if it still exists.
+        Err(kube::Error::Api(answer)) if answer.is_conflict() || answer.is_not_found() => Ok(()),
+        Err(source) => Err(Error::Write { what: "write status".to_owned(), source }),
+    }
+}
+
+async fn publish(cx: &Context, set: &LeaderWorkerSet, note: &Note) {
+    let event = Event {
+        type_: if note.warning { EventType::Warning } else { EventType::Normal },
+        reason: note.reason.to_owned(),
+        note: Some(muster_core::text::truncated(&note.text, 1024)),
+        action: note.action.to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = cx.recorder.publish(&event, &set.object_ref(&())).await {
+        tracing::warn!(%error, reason = note.reason, "could not publish an event");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_object_covers_what_was_applied_whatever_else_it_says() {
+        let wanted = json!({"spec": {"replicas": 2, "template": {"containers": [{"name": "a"}]}}});
+        let live = json!({"spec": {"replicas": 2, "x": 1, "template": {"containers": [{"name": "a", "image": "i"}]}}});
+        assert!(covers(&live, &wanted));
+        assert!(!covers(&json!({"spec": {"replicas": 3, "template": {"containers": [{"name": "a"}]}}}), &wanted));
+        assert!(!covers(&json!({"spec": {"replicas": 2, "template": {"containers": []}}}), &wanted));
+    }
+}

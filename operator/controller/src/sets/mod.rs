@@ -1,0 +1,122 @@
+//! Reconciling one set, in five steps.
+
+mod advise;
+mod apply;
+mod observe;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt as _;
+use kube::runtime::controller::{Action, Config, Controller};
+use muster_api::conditions::event;
+use muster_api::{LeaderWorkerSet, defaults, validate};
+use muster_core::admission::{Choice, choose};
+use muster_core::decide;
+use muster_core::plan::{Note, Plan};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use crate::caches::{Caches, SetRef};
+use crate::context::Context;
+
+/// Why a reconcile did not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A write failed.
+    #[error("{what}: {source}")]
+    Write {
+        /// The write, as the plan names it.
+        what: String,
+        /// The API server's answer.
+        source: kube::Error,
+    },
+}
+
+/// One reconcile: observe → validate → advise → decide → apply (writes, then status).
+async fn reconcile(set: Arc<LeaderWorkerSet>, cx: Arc<Context>) -> Result<Action, Error> {
+    let began = Instant::now();
+    let now = cx.now();
+    let observed = observe::observe(&cx.caches, &set);
+    let plan = match validated(&set) {
+        Err(note) => Plan { notes: vec![note], ..Plan::default() },
+        Ok(set) => {
+            let choice = chosen(&cx, &set);
+            let advised = advise::advise(&cx, &set, &observed, &choice, now).await;
+            let mut plan = decide(&set, &observed, &choice, &advised.advice, now);
+            plan.notes.extend(advised.notes);
+            plan
+        }
+    };
+    tracing::debug!(set = %SetRef::from_obj(&*set), %plan, "decided");
+    let applied = apply::apply(&cx, &set, &plan).await;
+    cx.metrics.reconcile(if applied.is_ok() { "done" } else { "failed" }, began.elapsed());
+    applied?;
+    cx.failures.clear(&SetRef::from_obj(&*set));
+    Ok(plan.requeue.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// The set with defaults filled in, or what to tell its owner. Admission refuses such sets; one that slipped past it (stored
+/// before, or while the webhook was away) is left as it stands.
+fn validated(set: &LeaderWorkerSet) -> Result<LeaderWorkerSet, Note> {
+    let mut complete = set.clone();
+    defaults::default_set(&mut complete);
+    // What is forbidden only to change, or only to create, is no fault of a set that exists.
+    let verdict = validate::validate_update(&complete, &complete);
+    if verdict.errors.is_empty() {
+        return Ok(complete);
+    }
+    let faults: Vec<String> = verdict.errors.iter().map(ToString::to_string).collect();
+    let text = format!("Nothing is changed for this set until its spec is corrected: {}", faults.join("; "));
+    Err(Note::warning(event::INVALID_SPEC, "Validate", text))
+}
+
+fn chosen(cx: &Context, set: &LeaderWorkerSet) -> Choice {
+    let none = Default::default();
+    let annotations = set.metadata.annotations.as_ref().unwrap_or(&none);
+    let labels = set.metadata.labels.as_ref().unwrap_or(&none);
+    choose(annotations, labels, &cx.caches.namespace_annotations(set.set_namespace()), &cx.config.defaults())
+}
+
+/// Reconciles sets until the process ends. Before the first decision the ledger knows what every set holds.
+pub(crate) async fn run(cx: Context, due: mpsc::UnboundedReceiver<SetRef>) {
+    for set in cx.caches.sets.state() {
+        if let Ok(complete) = validated(&set) {
+            let observed = observe::observe(&cx.caches, &complete);
+            advise::enter_holdings(&cx, &complete, &observed, &chosen(&cx, &complete));
+        }
+        cx.caches.make_due(SetRef::from_obj(&*set));
+    }
+    tokio::spawn(wake_waiting(cx.clone()));
+    let store = cx.caches.sets.clone();
+    let concurrency = cx.config.concurrency;
+    Controller::for_stream(futures::stream::pending(), store)
+        .with_config(Config::default().concurrency(concurrency))
+        .reconcile_on(UnboundedReceiverStream::new(due))
+        .shutdown_on_signal()
+        .run(reconcile, after_failure, Arc::new(cx))
+        .for_each(|outcome| async move {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "reconcile ended early");
+            }
+        })
+        .await;
+}
+
+fn after_failure(set: Arc<LeaderWorkerSet>, error: &Error, cx: Arc<Context>) -> Action {
+    let set = SetRef::from_obj(&*set);
+    let delay = cx.failures.back_off(&set);
+    tracing::warn!(%set, %error, ?delay, "reconcile failed, trying again");
+    Action::requeue(delay)
+}
+
+/// Brings the sets that wait for room back whenever the cluster has changed, at most five times a second.
+async fn wake_waiting(cx: Context) {
+    let mut moves = cx.caches.index_moves();
+    while moves.changed().await.is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        moves.borrow_and_update();
+        let caches: &Caches = &cx.caches;
+        cx.waiting.sets().into_iter().for_each(|set| caches.make_due(set));
+    }
+}

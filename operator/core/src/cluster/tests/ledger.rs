@@ -126,7 +126,7 @@ fn pins_keep_room_on_their_nodes() {
 
 #[test]
 fn room_promised_in_a_wider_domain_counts_in_the_narrower_one() {
-    // Without the promise in r2 the one in the zone would not have to be kept in r1.
+    // The promise in r1 pushes the one in the zone into r2.
     let mut index = Index::new();
     for (name, rack) in [("n1", "r1"), ("n2", "r1"), ("n3", "r2"), ("n4", "r2")] {
         let mut node = node(name, "");
@@ -138,11 +138,11 @@ fn room_promised_in_a_wider_domain_counts_in_the_narrower_one() {
         exclusive: false,
         ..holding(set, 0, domain, vec![(shape(8), count)])
     };
-    // Promises are packed in the order of names: r takes n3 and n4, so x takes n1.
-    assert_eq!(index.try_hold(&view(), &[pods(0, 2)], shared("r", "rack", "r2", 2)), Ok(()));
+    // Promises are packed in the order of names: r takes n1 and n2, so x takes n3.
+    assert_eq!(index.try_hold(&view(), &[pods(0, 2)], shared("r", "rack", "r1", 2)), Ok(()));
     assert_eq!(index.try_hold(&view(), &[pods(0, 1)], shared("x", "zone", "z", 1)), Ok(()));
-    let refused = index.try_hold(&view(), &[pods(0, 2)], shared("y", "rack", "r1", 2)).unwrap_err();
-    assert_eq!(refused.message, "rack=r1 has room for 1 of 2 pods");
+    let refused = index.try_hold(&view(), &[pods(0, 2)], shared("y", "rack", "r2", 2)).unwrap_err();
+    assert_eq!(refused.message, "rack=r2 has room for 1 of 2 pods");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Embeds the policies that `cargo xtask policies` built: every `*.wasm` of `$MUSTER_POLICIES`, or of `muster/policies` in the
-//! user's cache. None there is fine for checking and testing the code; the operator then has no built-in policies.
+//! Embeds the policies that `cargo xtask policies` built: every `*.wasm` of `$MUSTER_POLICIES`, or of `policies` in
+//! Muster's cache. None there is fine for checking and testing the code; the operator then has no built-in policies.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn main() {
-    for variable in ["MUSTER_POLICIES", "XDG_CACHE_HOME", "HOME"] {
+    for variable in ["MUSTER_POLICIES", "MUSTER_CACHE", "XDG_CACHE_HOME", "HOME"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     let directory = directory();
@@ -30,8 +30,8 @@ fn main() {
 fn directory() -> PathBuf {
     let set = |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("MUSTER_POLICIES").unwrap_or_else(|| {
-        let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-        cache.unwrap_or_default().join("muster").join("policies")
+        let cache = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache"))).unwrap_or_default();
+        set("MUSTER_CACHE").unwrap_or_else(|| cache().join("muster")).join("policies")
     })
 }
 

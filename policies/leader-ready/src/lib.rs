@@ -1,0 +1,41 @@
+//! Startup policy `leader-ready`: workers are created when their leader is ready.
+
+mod decide;
+
+use muster_startup_sdk::settings::{self, Fault};
+use muster_startup_sdk::{Descriptor, Failure, Lifecycle, Request, SettingsError, Startup, Step, settings_error};
+use serde::Deserialize;
+
+/// Nothing to set yet; what is not in here is refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {}
+
+struct LeaderReady;
+
+impl Lifecycle for LeaderReady {
+    fn describe() -> Descriptor {
+        Descriptor {
+            name: "leader-ready".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings_schema: include_str!("../settings.schema.json").to_owned(),
+        }
+    }
+
+    fn validate_settings(document: String) -> Vec<SettingsError> {
+        let parsed: Result<Settings, Fault> = settings::parse(&document);
+        parsed.err().map(settings_error).into_iter().collect()
+    }
+
+    fn levels(_settings: String) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Startup for LeaderReady {
+    fn next(_settings: String, request: Request) -> Result<Vec<Step>, Failure> {
+        Ok(request.groups.iter().map(decide::step).collect())
+    }
+}
+
+muster_startup_sdk::export!(LeaderReady);

@@ -1,0 +1,45 @@
+//! Placement policy `node-pool`: every group inside one node pool, in the one with the least left over.
+//!
+//! ```text
+//!  settings.rs   keys, mode, shared
+//!  decide.rs     request ─► answers: keep, else best fit, else hold with numbers
+//!  sites.rs      where a unit may go: pools, or the set's exclusive domains that lie inside one pool
+//! ```
+
+mod decide;
+mod settings;
+mod sites;
+#[cfg(test)]
+mod tests;
+
+use muster_placement_sdk::{Answer, Descriptor, Failure, Lifecycle, Placement, Request, SettingsError, Snapshot, settings_error};
+
+struct NodePool;
+
+impl Lifecycle for NodePool {
+    fn describe() -> Descriptor {
+        Descriptor {
+            name: "node-pool".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings_schema: include_str!("../settings.schema.json").to_owned(),
+        }
+    }
+
+    fn validate_settings(document: String) -> Vec<SettingsError> {
+        settings::parse(&document).err().unwrap_or_default().into_iter().map(settings_error).collect()
+    }
+
+    fn levels(document: String) -> Vec<String> {
+        settings::parse(&document).map(|settings| settings.keys).unwrap_or_default()
+    }
+}
+
+impl Placement for NodePool {
+    fn place(document: String, view: &Snapshot, request: Request) -> Result<Vec<Answer>, Failure> {
+        let faults = |faults: Vec<_>| Failure::Settings(faults.into_iter().map(settings_error).collect());
+        let settings = settings::parse(&document).map_err(faults)?;
+        decide::place(&settings, view, &request)
+    }
+}
+
+muster_placement_sdk::export!(NodePool);

@@ -1,0 +1,3 @@
+//! What policies of both worlds need. `muster-placement-sdk` and `muster-startup-sdk` are for writing policies and bring it along.
+
+pub mod settings;

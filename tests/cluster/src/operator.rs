@@ -56,7 +56,6 @@ impl Operator {
         let kubeconfig = sign_in(plane, &client, &launch, &home).await?;
         let mut env = launch.env;
         env.push(("KUBECONFIG".to_owned(), kubeconfig));
-        env.push(("RUST_BACKTRACE".to_owned(), "1".to_owned()));
         let program =
             Program { name: "operator".to_owned(), path: layout.operator.clone(), args: launch.args, env: Some(env), inputs };
         if !program.path.is_file() {

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, test_kill_process, waitpid};
 use serde::{Deserialize, Serialize};
 
 /// What to run, under which name.
@@ -138,8 +138,13 @@ impl Process {
         while self.alive() && Instant::now() < deadline {
             sleep(Duration::from_millis(10));
         }
-        // Only a parent can reap; when another program was the parent, this fails and init does it.
-        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        // Dead is not gone: threads of a large process are torn down for a moment, and until then hold its ports and files.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while !self.alive() && test_kill_process(pid).is_ok() && Instant::now() < deadline {
+            // Only a parent can reap; when another program was the parent, this fails and init does it.
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+            sleep(Duration::from_millis(10));
+        }
         !self.alive()
     }
 

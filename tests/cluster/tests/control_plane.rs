@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, PostParams};
@@ -34,14 +34,15 @@ async fn both_pods_run(client: &Client) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let pods = pods.list(&ListParams::default().labels("app=sample")).await?.items;
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-    ensure!(ready == 2, "{ready} of 2 pods are ready");
+    let shown: Vec<_> = pods.iter().map(|pod| (pod.metadata.name.clone(), pod.status.clone())).collect();
+    ensure!(ready == 2, "{ready} of 2 pods are ready: {shown:?}");
     Ok(pods)
 }
 
 #[tokio::test]
 async fn a_statefulset_runs_on_simulated_nodes_and_survives_the_api_server_and_nothing_is_left() {
     let layout = Layout::find(&format!("test-{}", std::process::id())).unwrap();
-    let result = story(&layout).await;
+    let result = story(&layout).await.map_err(|error| format!("{error:#}"));
     let processes = Process::all(&layout.state);
     remove(&layout.state).unwrap();
     result.unwrap();
@@ -60,12 +61,12 @@ async fn story(layout: &Layout) -> Result<()> {
 
     let sets: Api<StatefulSet> = Api::default_namespaced(client.clone());
     sets.create(&PostParams::default(), &two_pods()?).await?;
-    let before = eventually(PATIENCE, || both_pods_run(&client)).await?;
+    let before = eventually(PATIENCE, || both_pods_run(&client)).await.context("at first")?;
 
     plane.stop_api_server();
     ensure!(both_pods_run(&client).await.is_err(), "the API server still answers after it was killed");
     plane.start_api_server().await?;
-    let after = eventually(PATIENCE, || both_pods_run(&client)).await?;
+    let after = eventually(PATIENCE, || both_pods_run(&client)).await.context("after the API server came back")?;
     let identity = |pods: &[Pod]| pods.iter().map(|pod| pod.metadata.uid.clone()).collect::<Vec<_>>();
     ensure!(identity(&before) == identity(&after), "pods were replaced while the API server was away");
 
@@ -77,7 +78,8 @@ async fn story(layout: &Layout) -> Result<()> {
         ensure!(identity(&pods) != identity(&before), "the deleted pod is still the old one");
         Ok(())
     })
-    .await?;
+    .await
+    .context("after a pod was deleted")?;
 
     // Alpha features that Muster integrates with are on.
     let groups = client.list_api_groups().await?;

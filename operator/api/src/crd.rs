@@ -1,7 +1,7 @@
 //! The CustomResourceDefinitions, as `deploy/crd` holds them.
 //!
-//! The types are the source. On the way to a definition that people can live with, [`finish`] takes off what the derivation leaves
-//! behind (`nullable`, long descriptions), and [`embedded`] gives the parts that come from the Kubernetes API what the derivation
+//! The types are the source. On the way to a definition that people can live with, `finish` takes off what the derivation leaves
+//! behind (`nullable`, long descriptions), and `embedded` gives the parts that come from the Kubernetes API what the derivation
 //! doesn't know: how lists merge, defaults, and that fields newer than our bindings are kept. Conversion is not needed: each kind
 //! has one version.
 

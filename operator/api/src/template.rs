@@ -82,12 +82,6 @@ impl ClaimTemplate {
     }
 }
 
-impl From<PodTemplateSpec> for PodTemplate {
-    fn from(template: PodTemplateSpec) -> Self {
-        Self(serde_json::to_value(template).unwrap_or_default())
-    }
-}
-
 /// The string entries of a map in the template's metadata; whatever else stands there is left out.
 fn strings(template: &Value, field: &str) -> BTreeMap<String, String> {
     let entries = template.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_object);

@@ -151,7 +151,8 @@ pub fn holdings<'n>(
     let shapes = worker_shapes(set, observed, &groups);
     let mut holdings = Vec::new();
     for group in groups.values() {
-        let Some(leader) = group.live_leader() else { continue };
+        // A leader on its way out holds its domain until its pod object is gone.
+        let Some(leader) = group.leader else { continue };
         let (level, domain, exclusive) = match standing(leader, choice.exclusive.as_deref()) {
             Standing::Placed(record) => match (record.level, record.domain) {
                 (Some(level), Some(domain)) => (level, domain, record.exclusive),
@@ -184,9 +185,13 @@ pub fn group_id(set: &LeaderWorkerSet, leader: &Pod) -> GroupId {
     GroupId { namespace: set.set_namespace().to_owned(), leader_pod: pods::name(leader).to_owned() }
 }
 
-/// Pods of the group that still have to be bound. Those that don't exist yet count: their room is kept.
+/// Pods of the group that still have to be bound. Those that don't exist yet count: their room is kept. A group on its way out
+/// gets no more pods.
 fn outstanding(group: &Group<'_>, leader: &Pod, shapes: &WorkerShapes) -> Vec<(Shape, u32)> {
     let mut outstanding = Vec::new();
+    if pods::is_deleting(leader) {
+        return outstanding;
+    }
     if pods::node(leader).is_none() {
         outstanding.extend(shape_of(leader).map(|shape| (shape, 1)));
     }

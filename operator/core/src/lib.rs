@@ -30,6 +30,8 @@ pub mod revision;
 pub mod rollout;
 pub mod startup;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod text;
 
 pub use decide::decide;

@@ -200,3 +200,6 @@ fn create_shared_service(set: &LeaderWorkerSet, observed: &Observed, plan: &mut 
         Some(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ mod policies;
 mod sets;
 mod webhook;
 
+use std::io::IsTerminal as _;
+
 use clap::Parser as _;
 
 use args::{Args, LogFormat};
@@ -27,7 +29,8 @@ use args::{Args, LogFormat};
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match args.log_format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.init(),

@@ -2,10 +2,11 @@
 //! patience anew and applies once more what already stands, and nothing else changes.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use muster_core::cluster::GroupId;
 use muster_core::pods::millis_between;
@@ -106,28 +107,39 @@ impl Moves {
     }
 }
 
-/// What was applied last, as a hash, by set.
+/// What was applied last by set, and how the object stood then, so that what stands is not applied again.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
-    hashes: Mutex<HashMap<SetRef, u64>>,
+    sets: Mutex<HashMap<SetRef, (u64, u64)>>,
 }
 
 impl Applied {
-    /// Whether this is what was applied last.
-    pub(crate) fn is(&self, set: &SetRef, object: &Value) -> bool {
-        lock(&self.hashes).get(set) == Some(&hash(object))
+    /// Whether this is what was applied last, and nobody has changed the object since: its spec (by its generation), labels,
+    /// annotations and owners.
+    pub(crate) fn stands(&self, set: &SetRef, wanted: &Value, live: &ObjectMeta) -> bool {
+        lock(&self.sets).get(set) == Some(&(hash(wanted), standing(live)))
     }
 
-    /// This was applied.
-    pub(crate) fn remember(&self, set: SetRef, object: &Value) {
-        lock(&self.hashes).insert(set, hash(object));
+    /// This was applied, and the object stands so.
+    pub(crate) fn remember(&self, set: SetRef, wanted: &Value, live: &ObjectMeta) {
+        lock(&self.sets).insert(set, (hash(wanted), standing(live)));
+    }
+
+    /// The set is gone.
+    pub(crate) fn forget(&self, set: &SetRef) {
+        lock(&self.sets).remove(set);
     }
 }
 
-fn hash(object: &Value) -> u64 {
+fn hash(value: impl std::hash::Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    object.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
+}
+
+fn standing(live: &ObjectMeta) -> u64 {
+    let owners: Vec<&str> = live.owner_references.iter().flatten().map(|owner| owner.uid.as_str()).collect();
+    hash((&live.uid, live.generation, &live.labels, &live.annotations, owners))
 }
 
 /// Failures in a row, for back-off.
@@ -175,6 +187,24 @@ mod tests {
         assert_eq!(moves.permit(&group, None, at(30)), Ok(()));
         assert_eq!(moves.avoided(&group, at(30)), [("pool".to_owned(), "p1".to_owned())]);
         assert_eq!(moves.avoided(&group, at(1800)), []);
+    }
+
+    #[test]
+    fn an_applied_object_stands_until_somebody_changes_it() {
+        let applied = Applied::default();
+        let set = SetRef::new("a").within("team");
+        let wanted = serde_json::json!({ "replicas": 2 });
+        let live = |generation, label: &str| ObjectMeta {
+            uid: Some("u1".to_owned()),
+            generation: Some(generation),
+            labels: Some([("team".to_owned(), label.to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        applied.remember(set.clone(), &wanted, &live(1, "x"));
+        assert!(applied.stands(&set, &wanted, &live(1, "x")));
+        assert!(!applied.stands(&set, &serde_json::json!({ "replicas": 3 }), &live(1, "x")));
+        assert!(!applied.stands(&set, &wanted, &live(2, "x")));
+        assert!(!applied.stands(&set, &wanted, &live(1, "y")));
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::Client;
-use kube_lease_manager::LeaseManagerBuilder;
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 use muster_policy_host::{Engine, EngineOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::args::{Args, Config, PolicyHost};
-use crate::caches::Caches;
+use crate::caches::{Caches, SetRef};
 use crate::certs::{Certificates, Settings};
 use crate::context::{Context, recorder};
 use crate::lookup::FromCaches;
@@ -23,6 +25,9 @@ use crate::{policies, sets, webhook};
 
 /// Seconds that a lease is good for, and seconds before its end at which it is renewed (as upstream: 15 and 5).
 const LEASE: (u64, u64) = (15, 5);
+
+/// Sets that wait to be reconciled.
+type Due = mpsc::UnboundedReceiver<SetRef>;
 
 /// Runs the operator until it is told to stop, or until it loses its lease.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -56,12 +61,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         applied: Arc::default(),
         failures: Arc::default(),
     };
-    let mut stop = signal(SignalKind::terminate())?;
-    tokio::select! {
-        outcome = lead(&args, client, cx, started.due) => outcome,
-        _ = stop.recv() => Ok(()),
+    let (leading, lease) = compete(&args, client).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let outcome = tokio::select! {
+        outcome = lead(&args, leading.clone(), cx, started.due) => outcome,
+        _ = terminate.recv() => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
-    }
+    };
+    drop(leading);
+    give_up(lease).await;
+    outcome
 }
 
 /// Certificates and the webhook server: on every replica, whether it leads or not.
@@ -102,14 +111,11 @@ fn engine(limits: &PolicyHost) -> anyhow::Result<Engine> {
     Engine::new(options).context("starting the WebAssembly engine")
 }
 
-/// Waits for the lease, then reconciles for as long as it is ours. A replica that loses it ends: what it remembers is worthless
-/// from then on, and the next one starts from what the cluster says.
-async fn lead(
-    args: &Args,
-    client: Client,
-    cx: Context,
-    due: tokio::sync::mpsc::UnboundedReceiver<crate::caches::SetRef>,
-) -> anyhow::Result<()> {
+/// The lease as a flag, and the task that keeps it.
+type Lease = (watch::Receiver<bool>, JoinHandle<kube_lease_manager::Result<LeaseManager>>);
+
+/// Begins to compete for the lease.
+async fn compete(args: &Args, client: Client) -> anyhow::Result<Lease> {
     let lease = LeaseManagerBuilder::new(client, &args.lease)
         .with_namespace(&args.namespace)
         .with_identity(&args.pod_name)
@@ -118,11 +124,27 @@ async fn lead(
         .build()
         .await
         .context("building the lease")?;
-    let (mut leading, _task) = lease.watch().await;
+    Ok(lease.watch().await)
+}
+
+/// Gives the lease up, so that the next replica need not wait until it runs out.
+async fn give_up(keeper: JoinHandle<kube_lease_manager::Result<LeaseManager>>) {
+    let released = tokio::time::timeout(Duration::from_secs(3), async {
+        let manager = keeper.await.ok()?.ok()?;
+        manager.release().await.ok()
+    });
+    if !matches!(released.await, Ok(Some(()))) {
+        tracing::debug!("the lease runs out by itself");
+    }
+}
+
+/// Waits for the lease, then reconciles for as long as it is ours. A replica that loses it ends: what it remembers is worthless
+/// from then on, and the next one starts from what the cluster says.
+async fn lead(args: &Args, mut leading: watch::Receiver<bool>, cx: Context, due: Due) -> anyhow::Result<()> {
     leading.wait_for(|leads| *leads).await.context("waiting for the lease")?;
     tracing::info!(lease = args.lease, "leading");
 
-    let (loaded, mut first_pass) = tokio::sync::watch::channel(false);
+    let (loaded, mut first_pass) = watch::channel(false);
     tokio::spawn(policies::run(cx.clone(), loaded));
     first_pass.wait_for(|loaded| *loaded).await.context("loading policies")?;
     tokio::select! {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use muster_api::LeaderWorkerSetStatus;
 use serde_json::Value;
 
@@ -63,17 +64,47 @@ pub struct Note {
     pub action: &'static str,
     /// For people.
     pub text: String,
+    /// The other object it is about. Events that differ in their text alone are counted as one, so what happens to each
+    /// group or revision has to name it here.
+    pub related: Option<Related>,
+}
+
+/// The other object of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Related {
+    /// API version.
+    pub api_version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// Name; the namespace is the set's.
+    pub name: String,
+    /// UID, where it is known.
+    pub uid: Option<String>,
 }
 
 impl Note {
     /// A normal event.
     pub fn normal(reason: &'static str, action: &'static str, text: impl Into<String>) -> Self {
-        Self { warning: false, reason, action, text: text.into() }
+        Self { warning: false, reason, action, text: text.into(), related: None }
     }
 
     /// A warning.
     pub fn warning(reason: &'static str, action: &'static str, text: impl Into<String>) -> Self {
-        Self { warning: true, reason, action, text: text.into() }
+        Self { warning: true, reason, action, text: text.into(), related: None }
+    }
+
+    /// The same, about this pod.
+    #[must_use]
+    pub fn about(self, pod: &Pod) -> Self {
+        let name = crate::pods::name(pod).to_owned();
+        Self { related: Some(Related { api_version: "v1", kind: "Pod", name, uid: pod.metadata.uid.clone() }), ..self }
+    }
+
+    /// The same, about this revision.
+    #[must_use]
+    pub fn about_revision(self, name: &str) -> Self {
+        let related = Related { api_version: "apps/v1", kind: "ControllerRevision", name: name.to_owned(), uid: None };
+        Self { related: Some(related), ..self }
     }
 }
 

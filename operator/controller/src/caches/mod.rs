@@ -271,6 +271,7 @@ impl Sink<LeaderWorkerSet> for Sets {
         }
         // Domains of its groups stay held by their pods until the last one is gone.
         self.caches.update_index(|index| index.replace_holdings_of_set(namespace, name, Vec::new()));
+        self.caches.make_due(gone);
     }
 }
 

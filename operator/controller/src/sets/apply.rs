@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
@@ -58,7 +58,7 @@ async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool,
         Write::CreateWorkerSet(object) => create::<StatefulSet>(cx, namespace, object)
             .await
             .map(|created| created.map(|object| cx.caches.put_stateful_set(object))),
-        Write::ApplyLeaderSet { object, .. } => return apply_leader_set(cx, set, object).await,
+        Write::ApplyLeaderSet { object, .. } => return apply_leader_set(cx, set, &step.write, object).await,
         Write::PatchLeader { name, patch } => {
             let api: Api<Pod> = Api::namespaced(cx.client.clone(), namespace);
             let patched = api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
@@ -115,43 +115,29 @@ fn ignore_gone(result: kube::Result<Option<()>>) -> kube::Result<Option<()>> {
     }
 }
 
-/// Applies the leader StatefulSet, unless this process applied the same before and the object still says so.
-async fn apply_leader_set(cx: &Context, set: &LeaderWorkerSet, object: &Value) -> Result<bool, Error> {
-    let (namespace, name) = (set.set_namespace(), set.set_name());
+/// Applies the leader StatefulSet, unless this process applied the same before and it still stands.
+async fn apply_leader_set(cx: &Context, set: &LeaderWorkerSet, step: &Write, object: &Value) -> Result<bool, Error> {
+    let (namespace, name, key) = (set.set_namespace(), set.set_name(), SetRef::from_obj(set));
     let before = cx.caches.stateful_sets.get(namespace, name);
-    let unchanged = cx.applied.is(&SetRef::from_obj(set), object);
-    let stands =
-        before.as_ref().and_then(|before| serde_json::to_value(&**before).ok()).is_some_and(|live| covers(&live, object));
-    if unchanged && stands {
+    if before.as_ref().is_some_and(|before| cx.applied.stands(&key, object, &before.metadata)) {
         return Ok(false);
     }
     let api: Api<StatefulSet> = Api::namespaced(cx.client.clone(), namespace);
-    let what = || Write::ApplyLeaderSet { object: object.clone(), exists: before.is_some() }.to_string();
     let applied = api
         .patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
         .await
-        .map_err(|source| Error::Write { what: what(), source })?;
-    let changed = before.as_ref().is_none_or(|before| before.resource_version() != applied.resource_version());
-    cx.applied.remember(SetRef::from_obj(set), object);
+        .map_err(|source| Error::Write { what: step.to_string(), source })?;
+    let changed = before.is_none_or(|before| before.metadata.generation != applied.metadata.generation);
     cx.caches.put_stateful_set(applied);
+    // As the cache has it, so that later comparisons are of like with like.
+    if let Some(live) = cx.caches.stateful_sets.get(namespace, name) {
+        cx.applied.remember(key, object, &live.metadata);
+    }
     if changed {
-        cx.metrics.write(&Write::ApplyLeaderSet { object: Value::Null, exists: true });
-        tracing::info!(write = %what(), "wrote");
+        cx.metrics.write(step);
+        tracing::info!(write = %step, "wrote");
     }
     Ok(changed)
-}
-
-/// Whether everything that `wanted` says is in `live` too.
-fn covers(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(field, wanted)| live.get(field).map_or(wanted.is_null(), |live| covers(live, wanted)))
-        }
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| covers(live, wanted))
-        }
-        (live, wanted) => live == wanted,
-    }
 }
 
 async fn write_status(cx: &Context, set: &LeaderWorkerSet, status: &LeaderWorkerSetStatus) -> Result<(), Error> {
@@ -172,23 +158,16 @@ async fn publish(cx: &Context, set: &LeaderWorkerSet, note: &Note) {
         reason: note.reason.to_owned(),
         note: Some(muster_core::text::truncated(&note.text, 1024)),
         action: note.action.to_owned(),
-        secondary: None,
+        secondary: note.related.as_ref().map(|related| ObjectReference {
+            api_version: Some(related.api_version.to_owned()),
+            kind: Some(related.kind.to_owned()),
+            name: Some(related.name.clone()),
+            namespace: set.metadata.namespace.clone(),
+            uid: related.uid.clone(),
+            ..ObjectReference::default()
+        }),
     };
     if let Err(error) = cx.recorder.publish(&event, &set.object_ref(&())).await {
         tracing::warn!(%error, reason = note.reason, "could not publish an event");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_live_object_covers_what_was_applied_whatever_else_it_says() {
-        let wanted = json!({"spec": {"replicas": 2, "template": {"containers": [{"name": "a"}]}}});
-        let live = json!({"spec": {"replicas": 2, "x": 1, "template": {"containers": [{"name": "a", "image": "i"}]}}});
-        assert!(covers(&live, &wanted));
-        assert!(!covers(&json!({"spec": {"replicas": 3, "template": {"containers": [{"name": "a"}]}}}), &wanted));
-        assert!(!covers(&json!({"spec": {"replicas": 2, "template": {"containers": []}}}), &wanted));
     }
 }

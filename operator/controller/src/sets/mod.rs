@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt as _;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{self, Action, Config, Controller};
 use muster_api::conditions::event;
 use muster_api::{LeaderWorkerSet, defaults, validate};
 use muster_core::admission::{Choice, choose};
@@ -90,17 +90,27 @@ pub(crate) async fn run(cx: Context, due: mpsc::UnboundedReceiver<SetRef>) {
     tokio::spawn(wake_waiting(cx.clone()));
     let store = cx.caches.sets.clone();
     let concurrency = cx.config.concurrency;
+    let memory = cx.clone();
     Controller::for_stream(futures::stream::pending(), store)
         .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(UnboundedReceiverStream::new(due))
-        .shutdown_on_signal()
         .run(reconcile, after_failure, Arc::new(cx))
-        .for_each(|outcome| async move {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "reconcile ended early");
+        .for_each(|outcome| {
+            match outcome {
+                Err(controller::Error::ObjectNotFound(gone)) => forget(&memory, &gone.into_kind_unchecked(())),
+                Err(error) => tracing::debug!(%error, "reconcile ended early"),
+                Ok(_) => {}
             }
+            std::future::ready(())
         })
         .await;
+}
+
+/// The set is gone, and with it everything this process remembers of it.
+fn forget(cx: &Context, gone: &SetRef) {
+    cx.applied.forget(gone);
+    cx.failures.clear(gone);
+    cx.waiting.update(gone, &std::collections::HashSet::new(), cx.now());
 }
 
 fn after_failure(set: Arc<LeaderWorkerSet>, error: &Error, cx: Arc<Context>) -> Action {

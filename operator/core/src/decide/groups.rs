@@ -123,8 +123,8 @@ fn patch_leader(leader: &Pod, record: &Record, not_in: Option<&[String]>, plan: 
         _ if record.released => format!("Left {name} to the scheduler: {}", record.reason.message),
         _ => format!("Left the choice of node for {name} to the scheduler ({}): {}", record.by, record.reason.message),
     };
-    let done = Note::normal(event::GROUP_PLACED, "Place", note);
-    let failed = Note::warning(event::FAILED_PLACE, "Place", format!("Failed to place leader pod {name}"));
+    let done = Note::normal(event::GROUP_PLACED, "Place", note).about(leader);
+    let failed = Note::warning(event::FAILED_PLACE, "Place", format!("Failed to place leader pod {name}")).about(leader);
     plan.push(Write::PatchLeader { name: name.to_owned(), patch }, Some(done), Some(failed));
 }
 
@@ -136,7 +136,11 @@ fn write_record(leader: &Pod, record: &Record, plan: &mut Plan) {
     });
     let place = record.level.as_deref().zip(record.domain.as_deref()).map(|(level, domain)| format!("{level}={domain}"));
     let note = format!("The group of {name} stays in {}: {}", place.unwrap_or_default(), record.reason.message);
-    plan.push(Write::PatchLeader { name: name.to_owned(), patch }, Some(Note::normal(event::GROUP_PLACED, "Place", note)), None);
+    plan.push(
+        Write::PatchLeader { name: name.to_owned(), patch },
+        Some(Note::normal(event::GROUP_PLACED, "Place", note).about(leader)),
+        None,
+    );
 }
 
 /// Node affinity that keeps a released leader where its group could be complete: on nodes of the level, out of the domains
@@ -168,7 +172,8 @@ fn delete_leader(leader: &Pod, reason: &Reason, plan: &mut Plan) {
         event::PLACED_AGAIN,
         "Delete",
         format!("Deleted leader pod {name} to place its group again: {}", reason.message),
-    );
+    )
+    .about(leader);
     // A leader that was not bound when this was decided must not have been bound since.
     let resource_version = pods::node(leader).is_none().then(|| leader.metadata.resource_version.clone()).flatten();
     plan.push(Write::DeleteLeader { name, uid: pods::uid(leader).to_owned(), resource_version }, Some(done), None);
@@ -210,16 +215,18 @@ fn workers(
     };
     plan.push(
         Write::CreateWorkerSet(backend::worker_set(set, &restored, leader, selector, admitted)),
-        Some(Note::normal(
-            event::GROUPS_PROGRESSING,
-            "Create",
-            format!("Created worker statefulset for leader pod {leader_name}"),
-        )),
-        Some(Note::warning(
-            event::FAILED_CREATE,
-            "Create",
-            format!("Failed to create worker statefulset for leader pod {leader_name}"),
-        )),
+        Some(
+            Note::normal(event::GROUPS_PROGRESSING, "Create", format!("Created worker statefulset for leader pod {leader_name}"))
+                .about(leader),
+        ),
+        Some(
+            Note::warning(
+                event::FAILED_CREATE,
+                "Create",
+                format!("Failed to create worker statefulset for leader pod {leader_name}"),
+            )
+            .about(leader),
+        ),
     );
 }
 
@@ -266,4 +273,5 @@ fn ordinals_unsupported(leader: &Pod) -> Note {
         "Create",
         format!("leader pod {namespace}/{name} contains mistake annotation '{key}': {needs}"),
     )
+    .about(leader)
 }

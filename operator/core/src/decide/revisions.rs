@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
-use muster_api::names::label;
+use muster_api::names::{self, label};
 
 use crate::observed::Observed;
 use crate::plan::{Note, Plan, Write};
@@ -40,11 +40,9 @@ pub(super) fn current(set: &LeaderWorkerSet, leader_set: Option<&StatefulSet>, o
     if revision::find(revisions(), uid, &key).is_none() {
         let number = revisions().map(|existing| existing.revision).max().unwrap_or(0) + 1;
         let adjective = if kept_key.is_some() && !changed { "missing revision" } else { "revision" };
-        plan.push(
-            Write::CreateRevision(revision::build(set, &key, number)),
-            Some(Note::normal(event::CREATING_REVISION, "Create", format!("Creating {adjective} with key {key} {why}"))),
-            None,
-        );
+        let note = Note::normal(event::CREATING_REVISION, "Create", format!("Creating {adjective} with key {key} {why}"))
+            .about_revision(&names::revision_name(set.set_name(), &key, number));
+        plan.push(Write::CreateRevision(revision::build(set, &key, number)), Some(note), None);
     }
     Current { key, changed }
 }

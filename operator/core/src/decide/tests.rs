@@ -60,8 +60,7 @@ fn the_leader_stateful_set_is_what_upstream_writes() {
             "leaderworkerset.sigs.k8s.io/exclusive-topology": "rack",
             "kubectl.kubernetes.io/last-applied-configuration": "{}",
         });
-        raw["spec"]["leaderWorkerTemplate"]["leaderTemplate"] =
-            json!({ "metadata": { "labels": { "role": "leader" } }, "spec": { "containers": [], "newerThanUs": { "kept": true } } });
+        raw["spec"]["leaderWorkerTemplate"]["leaderTemplate"] = json!({ "metadata": { "labels": { "role": "leader" } }, "spec": { "containers": [], "newerThanUs": { "kept": true } } });
         raw["spec"]["rolloutStrategy"] = json!({
             "type": "RollingUpdate",
             "rollingUpdateConfiguration": { "maxUnavailable": 1, "maxSurge": 1, "partition": 0 },
@@ -229,7 +228,7 @@ fn a_group_that_waits_creates_nothing_and_the_set_says_why() {
     let hold = |group| (group, Placement::Hold(why.clone()));
     let advice = Advice { placements: [hold(0), hold(1)].into(), ..all_start() };
     let plan = decide(&set, &observed, &exclusive(), &advice, now());
-    assert!(!lines(&plan).iter().any(|line| line.contains("serve-")  && !line.contains("revision")), "{plan}");
+    assert!(!lines(&plan).iter().any(|line| line.contains("serve-") && !line.contains("revision")), "{plan}");
     let status = plan.status.unwrap();
     let pending = status.conditions.iter().find(|condition| condition.type_ == "PlacementPending").unwrap();
     assert_eq!((pending.status.as_str(), pending.reason.as_str()), ("True", "NoDomainLargeEnough"));
@@ -284,7 +283,9 @@ fn a_stateful_set_of_somebody_else_is_left_alone_and_named() {
 
 #[test]
 fn a_revision_that_upstream_wrote_is_kept_and_starts_no_rollout() {
-    let set = set(|raw| raw["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["volumes"] = json!([{ "name": "v", "emptyDir": {} }]));
+    let set = set(|raw| {
+        raw["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["volumes"] = json!([{ "name": "v", "emptyDir": {} }])
+    });
     let mut observed = written(&first_plan(&set));
     let mut revision: Value = serde_json::to_value(&*observed.revisions[0]).unwrap();
     revision["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/template-revision-hash"] = json!("upstreams");
@@ -308,7 +309,8 @@ fn a_revision_that_upstream_wrote_is_kept_and_starts_no_rollout() {
 fn a_changed_template_makes_a_revision_and_holds_all_groups_until_the_next_step() {
     let old = set(|_| {});
     let observed = written(&first_plan(&old));
-    let new = set(|raw| raw["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"][0]["image"] = json!("image:2"));
+    let new =
+        set(|raw| raw["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"][0]["image"] = json!("image:2"));
     let plan = decide(&new, &observed, &Choice::default(), &all_start(), now());
     let lines = lines(&plan);
     assert!(lines[0].starts_with("create revision serve-") && lines[0].ends_with("-2"), "{plan}");
@@ -326,10 +328,7 @@ fn a_ready_set_says_so_with_upstreams_words() {
     let plan = decide(&set, &observed, &Choice::default(), &Advice::default(), now());
     let status = plan.status.unwrap();
     assert_eq!((status.ready_replicas, status.updated_replicas), (1, 1));
-    assert_eq!(
-        status.hpa_pod_selector,
-        "leaderworkerset.sigs.k8s.io/name=serve,leaderworkerset.sigs.k8s.io/worker-index=0"
-    );
+    assert_eq!(status.hpa_pod_selector, "leaderworkerset.sigs.k8s.io/name=serve,leaderworkerset.sigs.k8s.io/worker-index=0");
     let condition = &status.conditions[0];
     assert_eq!((condition.type_.as_str(), condition.status.as_str()), ("Available", "True"));
     assert_eq!((condition.reason.as_str(), condition.message.as_str()), ("AllGroupsReady", "All replicas are ready"));

@@ -88,7 +88,7 @@ impl Up {
 
     /// What makes the lab show placement: sets that choose no policy get the built-in ones.
     fn chart_values(&self) -> Value {
-        let mut values = json!({ "defaults": { "placementPolicy": "node-pool", "startupPolicy": "leader-ready" } });
+        let mut values = json!({});
         if let (Some(values), Some(more)) = (values.as_object_mut(), self.values.as_object()) {
             values.extend(more.clone());
         }

@@ -1,1 +1,17 @@
-//! 
+//! What the end-to-end tests have in common: a corner of the cluster with nodes of its own, sets to apply there, and what to wait for.
+//!
+//! ```text
+//!  Site  a namespace and tainted nodes, in domains of a label key that no other test uses
+//!  Set   a LeaderWorkerSet, built field by field
+//!  watch waiting for sets, groups and conditions
+//! ```
+
+mod set;
+mod site;
+mod watch;
+
+pub use set::{Set, merge};
+pub use site::{Site, TAINT};
+pub use watch::{
+    PATIENCE, await_condition, await_groups, await_ready, condition, domains, get, leaders, objects_of, of_set, pods, status_of,
+};

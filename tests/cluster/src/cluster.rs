@@ -75,7 +75,12 @@ impl Cluster {
         };
         let plane = ControlPlane::start(&layout, None).await?;
         Fleet::new().cpu_nodes("cpu", "zone-a", 2).create(&plane.client().await?).await?;
-        install_chart(&plane, &json!({ "log": { "level": "info,muster=debug" } })).await?;
+        // The graces are what tests wait for; what is measured in minutes elsewhere is seconds here.
+        let values = json!({
+            "log": { "level": "info,muster=debug" },
+            "placement": { "unplaceableGraceSeconds": 2, "stuckGraceSeconds": 3 },
+        });
+        install_chart(&plane, &values).await?;
         let operator = Operator::start(&plane).await?;
         Ok(Self { plane, operator, _reaper: reaper })
     }

@@ -111,10 +111,11 @@ fn a_trapped_call_leaves_nothing_behind_for_the_next() {
 fn log_lines_past_the_budget_are_dropped() {
     let guest = Guest {
         imports: r#"(import "muster:policy/log@0.1.0" "write" (func $write (param i32 i32 i32)))"#,
-        place: r#"(local $i i32)
+        functions: "(global $i (mut i32) (i32.const 0))",
+        place: r#"
             (loop (call $write (i32.const 2) (i32.const 112) (i32.const 13))
-                  (local.set $i (i32.add (local.get $i) (i32.const 1)))
-                  (br_if 0 (i32.lt_u (local.get $i) (i32.const 70))))
+                  (global.set $i (i32.add (global.get $i) (i32.const 1)))
+                  (br_if 0 (i32.lt_u (global.get $i) (i32.const 70))))
             (i32.const 448)"#,
         ..Guest::default()
     };

@@ -2,11 +2,12 @@
 //! Muster's cache. None there is fine for checking and testing the code; the operator then has no built-in policies.
 
 use std::env;
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
     for variable in ["MUSTER_POLICIES", "MUSTER_CACHE", "XDG_CACHE_HOME", "HOME"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
@@ -22,8 +23,9 @@ fn main() {
         table.push_str(&format!("    ({name:?}, include_bytes!({path:?})),\n"));
     }
     table.push_str("];\n");
-    let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
-    fs::write(Path::new(&out).join("built_ins.rs"), table).expect("cargo's OUT_DIR can be written to");
+    let out = env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR")?;
+    fs::write(Path::new(&out).join("built_ins.rs"), table)?;
+    Ok(())
 }
 
 /// Where xtask puts them.

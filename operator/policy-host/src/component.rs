@@ -218,7 +218,7 @@ impl StartupComponent {
             instance.muster_policy_startup().call_next(store, &loaded.settings, &request)
         });
         outcome.and_then(|steps| match steps {
-            Ok(steps) => Ok(steps.into_iter().map(convert::step).collect()),
+            Ok(steps) => Ok(steps.iter().map(convert::step).collect()),
             Err(failure) => Err(convert::failure(failure)),
         })
     }

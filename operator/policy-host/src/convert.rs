@@ -80,7 +80,7 @@ fn pod(pod: &startup::Pod) -> wit_startup::Pod {
     wit_startup::Pod { rank: pod.rank, phase, in_phase_ms: pod.in_phase_ms, restarts: pod.restarts }
 }
 
-pub(crate) fn step(step: wit_startup::Step) -> startup::Step {
+pub(crate) fn step(step: &wit_startup::Step) -> startup::Step {
     startup::Step {
         group: step.group,
         admit: step.admit.iter().map(|range| startup::RankRange { from: range.from_rank, to: range.to_rank }).collect(),

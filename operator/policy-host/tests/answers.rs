@@ -1,5 +1,7 @@
 //! What one call of a guest can end in, and that it ends there.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 mod fixtures;
 
 use std::time::Duration;

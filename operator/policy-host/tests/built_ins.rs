@@ -3,6 +3,8 @@
 //! They are embedded only if `cargo xtask policies` ran before; `MUSTER_REQUIRE_BUILT_INS=1`, which `cargo xtask test` sets,
 //! makes their absence a failure.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 mod fixtures;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! What is refused, at which step, and with which hint.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 mod fixtures;
 
 use fixtures::{Guest, engine, startup};

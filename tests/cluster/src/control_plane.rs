@@ -140,7 +140,10 @@ impl ControlPlane {
     fn ensure_kwok(&self) -> Result<()> {
         let mut stages: Vec<_> = fs::read_dir(self.layout.stages())?.flatten().map(|entry| entry.path()).collect();
         stages.sort();
-        let mut args = vec![format!("--kubeconfig={}", self.component_kubeconfig("kwok")?), "--manage-all-nodes=true".into()];
+        let kubeconfig = self.component_kubeconfig("kwok")?;
+        let mut args = vec![format!("--kubeconfig={kubeconfig}"), "--manage-all-nodes=true".into()];
+        // Off by default, and then the heartbeats of the stages are too rare: nodes would be lost every other minute.
+        args.push("--node-lease-duration-seconds=40".into());
         args.extend(stages.iter().map(|stage| format!("--config={}", stage.display())));
         let program = Program { name: "kwok".into(), path: self.layout.kwok(), args, env: None, inputs: String::new() };
         Process::ensure(&self.layout.state, &program).map(drop)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use muster_cluster::{ControlPlane, Fleet, Layout, Operator, install_chart};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::progress;
 
@@ -57,7 +57,7 @@ impl Up {
 
         let fleet = Fleet::of(self.nodes);
         step(&format!("{} simulated nodes", self.nodes), fleet.create(&client)).await?;
-        step("Helm chart", install_chart(&plane, &self.chart_values())).await?;
+        step("Helm chart", install_chart(&plane, &self.values)).await?;
         let operator = step("operator", Operator::start(&plane)).await?;
         let mut failed = Vec::new();
         for (name, folder) in &examples {
@@ -84,15 +84,6 @@ impl Up {
         plane.check()?;
         next(&layout, &kubectl, started.elapsed(), &failed);
         Ok(())
-    }
-
-    /// What makes the lab show placement: sets that choose no policy get the built-in ones.
-    fn chart_values(&self) -> Value {
-        let mut values = json!({});
-        if let (Some(values), Some(more)) = (values.as_object_mut(), self.values.as_object()) {
-            values.extend(more.clone());
-        }
-        values
     }
 
     /// The folders of the examples to apply.

@@ -3,11 +3,27 @@
 use muster_api::names::{self, annotation, label};
 
 use super::pod::{AdmissionError, PodContext, PodView};
+use super::subgroups::{Subgroups, leader_excluded};
+
+/// A pod's place in its group.
+pub(super) struct Member {
+    /// Name of the leader pod.
+    pub(super) leader: String,
+    /// `0` for the leader.
+    pub(super) rank: i32,
+}
+
+impl Member {
+    /// Name of the pod of that rank in the same group.
+    pub(super) fn pod_of(&self, rank: i32) -> String {
+        if rank == 0 { self.leader.clone() } else { format!("{}-{rank}", self.leader) }
+    }
+}
 
 /// The leader's identity: group index, group key, subdomain, and a place in the first subgroup.
 ///
 /// Labels that are there already stay as they are: a pod that is created again from a copy keeps what it had.
-pub(super) fn of_leader(pod: &mut PodView<'_>, context: &PodContext<'_>) -> Result<(), AdmissionError> {
+pub(super) fn of_leader(pod: &mut PodView<'_>, context: &PodContext<'_>) -> Result<Member, AdmissionError> {
     let name = pod.name().to_owned();
     if pod.label(label::GROUP_INDEX).is_none() {
         let (_, index) = names::parent_and_ordinal(&name).ok_or_else(|| AdmissionError::NoOrdinal { pod: name.clone() })?;
@@ -19,31 +35,27 @@ pub(super) fn of_leader(pod: &mut PodView<'_>, context: &PodContext<'_>) -> Resu
     if pod.label(label::GROUP_KEY).is_none() {
         pod.set_label(label::GROUP_KEY, &names::group_key(context.namespace, &name))?;
     }
-    let excluded = pod.annotation(annotation::SUBGROUP_POLICY_TYPE) == Some("LeaderExcluded");
-    if pod.annotation(annotation::SUBGROUP_SIZE).is_some() && !in_a_subgroup(pod) && !excluded {
+    if pod.annotation(annotation::SUBGROUP_SIZE).is_some() && !in_a_subgroup(pod) && !leader_excluded(pod) {
         join_subgroup(pod, &name, 0)?;
     }
-    Ok(())
+    Ok(Member { leader: name, rank: 0 })
 }
 
 /// The worker's identity: its rank, always from its name, and its subgroup.
-pub(super) fn of_worker(pod: &mut PodView<'_>, group_size: i32) -> Result<(), AdmissionError> {
+pub(super) fn of_worker(pod: &mut PodView<'_>, group_size: i32) -> Result<Member, AdmissionError> {
     let name = pod.name().to_owned();
-    let (_, rank) = names::parent_and_ordinal(&name).ok_or_else(|| AdmissionError::NoOrdinal { pod: name.clone() })?;
+    let (parent, rank) = names::parent_and_ordinal(&name).ok_or_else(|| AdmissionError::NoOrdinal { pod: name.clone() })?;
     if rank == 0 {
         return Err(AdmissionError::SecondLeader { pod: name });
     }
     pod.set_label(label::WORKER_INDEX, &rank.to_string())?;
-    let Some(text) = pod.annotation(annotation::SUBGROUP_SIZE) else { return Ok(()) };
-    if in_a_subgroup(pod) {
-        return Ok(());
+    if !in_a_subgroup(pod)
+        && let Some(index) = Subgroups::of(pod, group_size)?.and_then(|subgroups| subgroups.index_of(rank))
+    {
+        let leader = pod.annotation(annotation::LEADER_NAME).unwrap_or_default().to_owned();
+        join_subgroup(pod, &leader, index)?;
     }
-    let subgroup_size = number(text)?;
-    if subgroup_size < 1 {
-        return Err(AdmissionError::SubgroupSize { value: subgroup_size, pod: name });
-    }
-    let leader = pod.annotation(annotation::LEADER_NAME).unwrap_or_default().to_owned();
-    join_subgroup(pod, &leader, subgroup_of(rank, group_size, subgroup_size))
+    Ok(Member { leader: parent.to_owned(), rank })
 }
 
 fn in_a_subgroup(pod: &PodView<'_>) -> bool {
@@ -53,13 +65,6 @@ fn in_a_subgroup(pod: &PodView<'_>) -> bool {
 fn join_subgroup(pod: &mut PodView<'_>, leader: &str, index: i32) -> Result<(), AdmissionError> {
     pod.set_label(label::SUBGROUP_INDEX, &index.to_string())?;
     pod.set_label(label::SUBGROUP_KEY, &names::subgroup_key(leader, index))
-}
-
-/// The subgroup of a worker. When only the *workers* divide evenly, the leader is an extra member of subgroup 0 and the
-/// workers count from the rank after it.
-pub(super) fn subgroup_of(rank: i32, group_size: i32, subgroup_size: i32) -> i32 {
-    let leader_is_extra = (group_size - 1) % subgroup_size == 0 && group_size % subgroup_size != 0;
-    if leader_is_extra { (rank - 1) / subgroup_size } else { rank / subgroup_size }
 }
 
 /// A number in an annotation, with the error text that upstream's users know: that of Go's `strconv.Atoi`.

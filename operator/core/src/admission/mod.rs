@@ -3,7 +3,7 @@
 //! ```text
 //!  set, namespace, operator default ──► choice ──► Choice { placement, startup, exclusive, gated }
 //!                                                             │ gated
-//!  pod (raw JSON) ──► identity ──► gate ◄─────────────────────┘──► environment ──► pod (raw JSON), or a refusal
+//!  pod (raw JSON) ──► identity ──► gate ◄─────────────────────┘──► tpu ──► environment ──► pod (raw JSON), or a refusal
 //! ```
 //!
 //! Everything here is a pure function of its arguments. Pods are raw JSON, because a template belongs to its author: a
@@ -16,9 +16,13 @@
 mod choice;
 mod environment;
 mod identity;
+mod multislice;
 mod pod;
+mod subgroups;
+mod tpu;
 
 pub use choice::{Choice, Defaults, OPT_OUT, choose};
+pub use multislice::TPU_MULTISLICE;
 pub use pod::{AdmissionError, Outcome, Placement, PodContext, mutate};
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::environment::{self, GroupEnvironment};
-use super::identity;
+use super::{identity, tpu};
 
 /// Whether Muster decides where the groups of the pod's set go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,67 @@ pub enum AdmissionError {
         /// Name of the pod.
         pod: String,
     },
+    /// A leader that needs a place among the TPU hosts of a subgroup and belongs to none. Upstream refuses it too, over a
+    /// label that it doesn't set on such a leader.
+    #[error(
+        "pod {pod} requests google.com/tpu, but annotation leaderworkerset.sigs.k8s.io/subgroup-policy-type is LeaderExcluded, \
+         which keeps the leader out of every subgroup and so out of every TPU slice: set \
+         spec.leaderWorkerTemplate.subGroupPolicy.subGroupPolicyType to LeaderWorker, or give the set a \
+         spec.leaderWorkerTemplate.leaderTemplate that does not request google.com/tpu"
+    )]
+    ExcludedLeaderRequestsTpus {
+        /// Name of the pod.
+        pod: String,
+    },
+    /// A TPU pod beyond the end of its group, as when somebody scales a worker StatefulSet by hand.
+    #[error(
+        "pod {pod} requests google.com/tpu and has rank {rank}, but annotation leaderworkerset.sigs.k8s.io/size is {size}, so it is \
+         not among the TPU hosts of its group: change spec.leaderWorkerTemplate.size instead of the StatefulSet"
+    )]
+    OutsideTheGroup {
+        /// Name of the pod.
+        pod: String,
+        /// Its rank, from its name.
+        rank: i32,
+        /// What the annotation says.
+        size: i32,
+    },
+    /// A TPU pod whose template claims a subgroup for it that it is not in.
+    #[error(
+        "pod {pod} requests google.com/tpu, and its label leaderworkerset.sigs.k8s.io/subgroup-index is {labelled}, but rank {rank} \
+         belongs to subgroup {index}: remove the label from the template"
+    )]
+    OutsideTheSubgroup {
+        /// Name of the pod.
+        pod: String,
+        /// What the label says.
+        labelled: i32,
+        /// Its rank, from its name.
+        rank: i32,
+        /// The subgroup of that rank.
+        index: i32,
+    },
+    /// A slice so large that no pod can hold the list of its hosts.
+    #[error(
+        "TPU_WORKER_HOSTNAMES of pod {pod} would list {hosts} hosts, which no object can hold: make \
+         spec.leaderWorkerTemplate.size smaller, or divide the group by subGroupPolicy.subGroupSize"
+    )]
+    TooManyTpuHosts {
+        /// Name of the pod.
+        pod: String,
+        /// Pods in its slice.
+        hosts: usize,
+    },
+    /// The multi-slice annotation can't be followed.
+    #[error("annotation muster.dev/tpu-multislice of pod {pod} is {value:?}, which {reason}")]
+    Multislice {
+        /// Name of the pod.
+        pod: String,
+        /// What the annotation says.
+        value: String,
+        /// What is wrong with that, and the remedy.
+        reason: &'static str,
+    },
     /// A worker whose template doesn't say which group it belongs to.
     #[error("Failure constructing environment variables, no group index label found for pod {pod}")]
     NoGroupIndex {
@@ -103,15 +164,12 @@ pub fn mutate(pod: &mut Value, context: &PodContext<'_>) -> Result<Outcome, Admi
     let (set, group_size) = (set.to_owned(), size.to_owned());
     let size = identity::number(&group_size)?;
     let leader = pod.label(label::WORKER_INDEX) == Some("0");
-    let outcome = if leader {
-        identity::of_leader(&mut pod, context)?;
-        Outcome::Leader { gated: context.placement == Placement::Gate && pod.gate()? }
+    let (member, outcome) = if leader {
+        let member = identity::of_leader(&mut pod, context)?;
+        (member, Outcome::Leader { gated: context.placement == Placement::Gate && pod.gate()? })
     } else {
-        identity::of_worker(&mut pod, size)?;
-        Outcome::Worker
+        (identity::of_worker(&mut pod, size)?, Outcome::Worker)
     };
-    // Between identity and the group's variables is where variables of a resource (TPU workers) are appended, and where
-    // a worker takes its own node selector from a per-rank annotation of its template.
     let text = |label: Option<&str>| label.unwrap_or_default().to_owned();
     let Some(group_index) = pod.label(label::GROUP_INDEX) else {
         return Err(AdmissionError::NoGroupIndex { pod: format!("{}/{}", context.namespace, pod.name()) });
@@ -121,6 +179,7 @@ pub fn mutate(pod: &mut Value, context: &PodContext<'_>) -> Result<Outcome, Admi
         group_size,
         worker_index: text(pod.label(label::WORKER_INDEX)),
     };
+    tpu::inject(&mut pod, &member, size)?;
     environment::inject(&mut pod, &group)?;
     Ok(outcome)
 }
@@ -150,7 +209,7 @@ impl PodView<'_> {
         Ok(())
     }
 
-    fn subdomain(&self) -> &str {
+    pub(super) fn subdomain(&self) -> &str {
         self.pod.pointer("/spec/subdomain").and_then(Value::as_str).unwrap_or_default()
     }
 
@@ -175,19 +234,22 @@ impl PodView<'_> {
         Ok(true)
     }
 
-    /// Containers and init containers, in no order that matters.
+    /// The containers, then the init containers.
     pub(super) fn containers(&mut self) -> Result<impl Iterator<Item = &mut Value>, AdmissionError> {
-        let mut lists = Vec::new();
+        let (mut regular, mut init) = (None, None);
         for (key, value) in self.spec()? {
-            match (key.as_str(), value) {
-                ("containers" | "initContainers", Value::Array(containers)) => lists.push(containers),
-                ("containers" | "initContainers", value) if !value.is_null() => {
-                    return Err(AdmissionError::Malformed { field: "spec.containers", expected: "a list" });
-                }
-                _ => {}
+            let slot = match key.as_str() {
+                "containers" => &mut regular,
+                "initContainers" => &mut init,
+                _ => continue,
+            };
+            match value {
+                Value::Null => {}
+                Value::Array(containers) => *slot = Some(containers),
+                _ => return Err(AdmissionError::Malformed { field: "spec.containers", expected: "a list" }),
             }
         }
-        Ok(lists.into_iter().flatten())
+        Ok(regular.into_iter().chain(init).flatten())
     }
 
     fn spec(&mut self) -> Result<&mut Map<String, Value>, AdmissionError> {
@@ -210,7 +272,7 @@ fn child<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Ma
 }
 
 /// The list under `key`, made if there is none (or a null, which means the same).
-fn list<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Vec<Value>> {
+pub(super) fn list<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Vec<Value>> {
     let value = parent.entry(key).or_insert(Value::Null);
     if value.is_null() {
         *value = Value::Array(Vec::new());

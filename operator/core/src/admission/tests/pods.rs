@@ -1,13 +1,8 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{annotate, label, leader, worker};
-use crate::admission::identity::subgroup_of;
+use super::{admit, annotate, label, leader, worker};
 use crate::admission::{AdmissionError, Outcome, Placement, PodContext, mutate};
-
-fn admit(pod: &mut Value) -> Result<Outcome, AdmissionError> {
-    mutate(pod, &PodContext { namespace: "default", placement: Placement::None })
-}
 
 fn admit_gated(pod: &mut Value) -> Result<Outcome, AdmissionError> {
     mutate(pod, &PodContext { namespace: "default", placement: Placement::Gate })
@@ -187,44 +182,4 @@ fn a_pod_of_a_set_that_is_not_shaped_like_one_is_refused(#[case] spec: Value, #[
     let mut pod = leader("set-0");
     pod["spec"] = spec;
     assert_eq!(admit(&mut pod).unwrap_err().to_string(), message);
-}
-
-#[rstest]
-#[case::even(4, 2, &[0, 1, 1])]
-#[case::leader_is_the_extra_member(5, 2, &[0, 0, 1, 1])]
-#[case::one_each(3, 1, &[1, 2])]
-#[case::the_whole_group(4, 4, &[0, 0, 0])]
-#[case::all_workers(4, 3, &[0, 0, 0])]
-fn workers_fall_into_subgroups_by_rank(#[case] size: i32, #[case] subgroup: i32, #[case] expected: &[i32]) {
-    let indices: Vec<i32> = (1..size).map(|rank| subgroup_of(rank, size, subgroup)).collect();
-    assert_eq!(indices, expected);
-}
-
-#[test]
-fn subgroups_are_written_as_labels_unless_they_are_there_or_the_leader_is_excluded() {
-    let mut pod = worker("set-1-2");
-    annotate(&mut pod, "subgroup-size", "2");
-    admit(&mut pod).unwrap();
-    assert_eq!(label(&pod, "subgroup-index"), Some("1"));
-    // printf set-1/1 | sha1sum
-    assert_eq!(label(&pod, "subgroup-key"), Some("9ba22ca4db1a3f3759e1ce41da7bd0c7175a7c3b"));
-
-    let mut pod = leader("set-1");
-    annotate(&mut pod, "subgroup-size", "2");
-    admit(&mut pod).unwrap();
-    assert_eq!(label(&pod, "subgroup-index"), Some("0"));
-    // printf set-1/0 | sha1sum
-    assert_eq!(label(&pod, "subgroup-key"), Some("acf996d9c0af2aa5c33219fab69d4cbdaecc06e1"));
-
-    let mut pod = leader("set-1");
-    annotate(&mut pod, "subgroup-size", "2");
-    annotate(&mut pod, "subgroup-policy-type", "LeaderExcluded");
-    admit(&mut pod).unwrap();
-    assert_eq!((label(&pod, "subgroup-index"), label(&pod, "subgroup-key")), (None, None));
-
-    let mut pod = worker("set-1-2");
-    annotate(&mut pod, "subgroup-size", "2");
-    pod["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/subgroup-index"] = "9".into();
-    admit(&mut pod).unwrap();
-    assert_eq!((label(&pod, "subgroup-index"), label(&pod, "subgroup-key")), (Some("9"), None));
 }

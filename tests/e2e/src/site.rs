@@ -3,13 +3,13 @@
 use std::ops::Deref;
 
 use anyhow::Result;
-use muster_cluster::{Cluster, Fleet, GPU, Namespace, NodeBuilder};
+use muster_cluster::{Cluster, Fleet, GPU, Namespace, NodeBuilder, POOL};
 
 /// Key of the taint that keeps other tests' pods off a site's nodes: a site takes its nodes along when it goes.
 pub const TAINT: &str = "test.muster.dev/site";
 
 /// A namespace, and nodes that only pods made with [`crate::Set::on`] go to. Their domains are values of [`Site::key`], a label that no
-/// other node has, so that what a test says about all domains holds whatever runs beside it.
+/// other node has, so that what a test says about all domains holds whatever runs beside it. (They are also node pools, `<namespace>-<domain>`.)
 #[derive(Debug)]
 pub struct Site {
     namespace: Namespace,
@@ -41,6 +41,7 @@ impl Site {
     pub fn node(&self, pool: &str, index: usize) -> NodeBuilder {
         NodeBuilder::new(&format!("{}-{pool}-{index}", self.name()))
             .label(&self.key, pool)
+            .label(POOL, &format!("{}-{pool}", self.name()))
             .taint(TAINT, self.name(), "NoSchedule")
             .resource("cpu", "64")
             .resource("memory", "512Gi")

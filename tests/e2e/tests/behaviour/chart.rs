@@ -1,0 +1,71 @@
+//! The installed release is what runs.
+
+use anyhow::{Result, ensure};
+use kube::{Api, ResourceExt};
+use muster_api::{PlacementPolicy, StartupPolicy};
+use muster_cluster::{Cluster, NAMESPACE, RELEASE, eventually};
+use muster_e2e::{PATIENCE, Set, await_ready};
+use serde_json::Value;
+
+#[tokio::test]
+async fn the_operator_is_ready_and_counts_what_it_writes() -> Result<()> {
+    let cluster = Cluster::shared().await;
+    cluster.operator().ready().await?;
+    let namespace = cluster.namespace("metrics").await?;
+    namespace.apply(&Set::new("vllm").groups(1, 2).manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    let metrics = cluster.operator().metrics().await?;
+    for (metric, labels) in [
+        ("muster_reconciles_total", r#"outcome="done""#),
+        ("muster_writes_total", r#"write="apply-leader-set""#),
+        ("muster_writes_total", r#"write="create-worker-set""#),
+    ] {
+        let line = format!("{metric}{{{labels}}} ");
+        let value = metrics.lines().find_map(|found| found.strip_prefix(&line)).and_then(|value| value.parse::<u64>().ok());
+        assert!(value.is_some_and(|value| value > 0), "no {line}in\n{metrics}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn values_reach_the_operator() -> Result<()> {
+    let cluster = Cluster::shared().await;
+    // The tests' cluster is installed with these; the tests of `unplaceable` wait for them.
+    let config = cluster.kubectl(&["get", "configmap", RELEASE, "-n", NAMESPACE, "-o", "jsonpath={.data.config\\.yaml}"]).await?;
+    let config: Value = serde_norway::from_str(&config)?;
+    assert_eq!(config["placement"]["unplaceableGraceSeconds"], 2);
+    assert_eq!(config["placement"]["stuckGraceSeconds"], 3);
+    let log = std::fs::read_to_string(cluster.operator().log())?;
+    assert!(log.contains("DEBUG"), "the log level of the chart is not what the operator logs with");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_policies_of_the_chart_are_loaded() -> Result<()> {
+    let cluster = Cluster::shared().await;
+    let client = cluster.client().await?;
+    let ready = |policy: Value| {
+        let conditions = policy["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    eventually(PATIENCE, || async {
+        let placement = Api::<PlacementPolicy>::all(client.clone()).get("node-pool").await?;
+        let startup = Api::<StartupPolicy>::all(client.clone()).get("leader-ready").await?;
+        for (name, policy) in
+            [(placement.name_any(), serde_json::to_value(&placement)?), (startup.name_any(), serde_json::to_value(&startup)?)]
+        {
+            ensure!(ready(policy.clone()), "{name}: {:#}", policy["status"]);
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_release_asks_for_nothing_that_its_account_may_not_do() -> Result<()> {
+    let cluster = Cluster::shared().await;
+    let log = std::fs::read_to_string(cluster.operator().log())?;
+    let forbidden: Vec<&str> = log.lines().filter(|line| line.contains("forbidden")).collect();
+    assert!(forbidden.is_empty(), "{forbidden:#?}");
+    Ok(())
+}

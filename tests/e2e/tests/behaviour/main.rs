@@ -1,0 +1,13 @@
+//! What a set does on a real control plane: its objects, admission, startup, placement, the examples, the chart.
+//!
+//! Everything here runs at the same time against one cluster, so each test has a namespace, and nodes of its own if it needs any.
+
+mod admission;
+mod chart;
+mod examples;
+mod exclusive;
+mod ownership;
+mod sets;
+mod startup;
+mod templates;
+mod unplaceable;

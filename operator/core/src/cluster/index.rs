@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, Pod};
 
 use super::amounts::Amounts;
 use super::fit::Fits;
-use super::holders::row_of;
+use super::holders::{exclusive_rows, row_of};
 use super::ledger::{GroupId, Holding, Ledger, PodFacts};
 use super::level::Level;
 use super::node::{Facts, Node};
@@ -185,7 +185,9 @@ impl Index {
         reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, only, &mut claims);
         let avoided: Vec<u32> = view.avoid.iter().filter_map(|name| row_of(&self.nodes, name)).collect();
         let nodes = self.nodes_with(&claims, &avoided);
-        let fit = view.shapes.iter().map(|shape| self.fit(shape, &nodes, &claims, &avoided)).collect();
+        // Nodes that another group has for itself are room for nobody else, so no policy may count on them.
+        let kept = exclusive_rows(&self.ledger, &view, &held_levels);
+        let fit = view.shapes.iter().map(|shape| without(self.fit(shape, &nodes, &claims, &avoided), kept.keys())).collect();
         let levels = view.levels.iter().map(|key| self.level(key)).collect();
         let (lazy, ledger) = (Lazy::for_view(&view), Arc::clone(&self.ledger));
         Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, ledger, fit, lazy })
@@ -284,4 +286,14 @@ impl Index {
         self.levels.clear();
         self.fits.forget();
     }
+}
+
+/// The column with these rows at 0.
+fn without<'a>(mut fit: Arc<[u32]>, rows: impl Iterator<Item = &'a u32>) -> Arc<[u32]> {
+    for row in rows.map(|row| *row as usize) {
+        if fit.get(row).is_some_and(|slots| *slots > 0) {
+            Arc::make_mut(&mut fit)[row] = 0;
+        }
+    }
+    fit
 }

@@ -6,13 +6,23 @@ use crate::placement::check::RejectionCode;
 #[test]
 fn a_holding_takes_its_domain_and_its_room_from_others_and_not_from_itself() {
     let mut index = cluster(&[("n1", "a"), ("n2", "a")]);
-    index.hold(holding("s", 0, "a", vec![(shape(8), 1)]));
+    index.hold(Holding { exclusive: false, ..holding("s", 0, "a", vec![(shape(8), 1)]) });
     let others = index.snapshot(view());
     assert_eq!(others.domain_holders(POOLS).to_vec(), [1]);
     assert_eq!(others.domain_fit(POOLS, ShapeId(0)).to_vec(), [1]);
     let own = index.snapshot(View { for_groups: BTreeSet::from([group("s", 0)]), ..view() });
     assert_eq!(own.domain_holders(POOLS).to_vec(), [0]);
     assert_eq!(own.domain_fit(POOLS, ShapeId(0)).to_vec(), [2]);
+}
+
+#[test]
+fn a_domain_that_a_group_has_for_itself_has_no_room_for_any_other() {
+    let mut index = cluster(&[("n1", "a"), ("n2", "a"), ("n3", "b")]);
+    index.hold(holding("s", 0, "a", vec![(shape(8), 1)]));
+    assert_eq!(index.snapshot(view()).domain_fit(POOLS, ShapeId(0)).to_vec(), [0, 1]);
+    assert_eq!(index.snapshot(view()).best_domains(POOLS, &[pods(0, 1)], false, 9), [1]);
+    let elsewhere = View { namespace: "elsewhere".to_owned(), ..view() };
+    assert_eq!(index.snapshot(elsewhere).domain_fit(POOLS, ShapeId(0)).to_vec(), [1, 1]);
 }
 
 #[test]

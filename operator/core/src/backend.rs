@@ -221,7 +221,7 @@ fn requests_tpus(pod: &Pod) -> bool {
     })
 }
 
-fn headless(name: &str, namespace: &str, set_name: &str, selector: Value, owner: &Value) -> Value {
+fn headless(name: &str, namespace: &str, set_name: &str, selector: &Value, owner: &Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -238,12 +238,12 @@ fn headless(name: &str, namespace: &str, set_name: &str, selector: Value, owner:
 /// The set's headless service (`Shared`).
 pub fn shared_service(set: &LeaderWorkerSet) -> Value {
     let set_name = set.set_name();
-    headless(set_name, set.set_namespace(), set_name, json!({ label::SET_NAME: set_name }), &owner_reference(set))
+    headless(set_name, set.set_namespace(), set_name, &json!({ label::SET_NAME: set_name }), &owner_reference(set))
 }
 
 /// One group's headless service (`UniquePerReplica`).
 pub fn group_service(set: &LeaderWorkerSet, group: u32, leader: &Pod) -> Value {
     let set_name = set.set_name();
     let selector = json!({ label::SET_NAME: set_name, label::GROUP_INDEX: group.to_string() });
-    headless(pods::name(leader), set.set_namespace(), set_name, selector, &leader_reference(leader))
+    headless(pods::name(leader), set.set_namespace(), set_name, &selector, &leader_reference(leader))
 }

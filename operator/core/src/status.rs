@@ -191,13 +191,11 @@ impl Conditions<'_> {
             return changed.then(|| Note::warning(conditions::PLACEMENT_PENDING, "Place", message));
         }
         let known = self.list.iter().any(|condition| condition.type_ == conditions::PLACEMENT_PENDING);
-        if (known || evidence.placed)
-            && self.write(conditions::PLACEMENT_PENDING, "False", PLACED, "No group waits for placement")
-            && known
-        {
-            return Some(Note::normal(PLACED, "Place", "No group waits for placement any more"));
+        if !known && !evidence.placed {
+            return None;
         }
-        None
+        let changed = self.write(conditions::PLACEMENT_PENDING, "False", PLACED, "No group waits for placement");
+        (changed && known).then(|| Note::normal(PLACED, "Place", "No group waits for placement any more"))
     }
 }
 

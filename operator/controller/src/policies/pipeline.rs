@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::status::{Fault, Loading, after, condition_of};
 use super::{Entry, Policies, Registry};
-use crate::caches::{Caches, Shelf};
+use crate::caches::{Caches, SetRef, Shelf};
 use crate::context::Context;
 
 /// How often sources that nobody watches (ConfigMaps) are looked at again.
@@ -91,7 +91,8 @@ pub(crate) async fn run(cx: Context, loaded: tokio::sync::watch::Sender<bool>) {
         let changed = pass::<Placement>(&cx).await | pass::<Startup>(&cx).await;
         loaded.send_replace(true);
         if changed {
-            cx.waiting.sets().into_iter().for_each(|set| cx.caches.make_due(set));
+            // Policies change rarely, and a set may wait for one in more ways than for a place: its workers, its next attempt.
+            cx.caches.sets.state().iter().for_each(|set| cx.caches.make_due(SetRef::from_obj(&**set)));
         }
         tokio::select! {
             _ = moves.changed() => {}

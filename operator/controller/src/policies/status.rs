@@ -52,13 +52,13 @@ pub(super) fn after(loading: &Loading, before: Option<&PolicyStatus>, generation
             (Some(failed), _) if position > failed => ("Unknown", "NotReached", format!("{} failed", STEPS[failed])),
             _ => ("True", "Succeeded", String::new()),
         };
-        conditions.push(condition(step, status, reason, message));
+        conditions.push(condition(step, status, reason, &message));
     }
     conditions.push(match &loading.failed {
-        None => condition(READY, "True", "Loaded", "the policy decides".to_owned()),
+        None => condition(READY, "True", "Loaded", "the policy decides"),
         Some(fault) => {
             let kept = if loading.active.is_some() { "; the last good version keeps deciding" } else { "" };
-            condition(READY, "False", fault.reason, format!("{}{kept}", fault.message))
+            condition(READY, "False", fault.reason, &format!("{}{kept}", fault.message))
         }
     });
     for condition in &mut conditions {
@@ -84,12 +84,12 @@ pub(super) fn after(loading: &Loading, before: Option<&PolicyStatus>, generation
     }
 }
 
-fn condition(type_: &str, status: &str, reason: &str, message: String) -> Condition {
+fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Condition {
     Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
-        message: muster_core::text::truncated(&message, 4096),
+        message: muster_core::text::truncated(message, 4096),
         observed_generation: None,
         last_transition_time: Time(Timestamp::UNIX_EPOCH),
     }

@@ -131,6 +131,13 @@ impl Advising<'_> {
         let mut settled = self.consult(&asked, &snapshot, advised).await;
         advised.advice.placements.append(&mut settled.placed);
         let since = self.waiting_since(batch, &settled, unplaced);
+        for (group, (reason, again)) in std::mem::take(&mut settled.barred) {
+            if let Some(again) = again {
+                advised.recheck_within(again);
+            }
+            self.cx.metrics.decision(self.decider(), "held");
+            advised.advice.placements.insert(group, Placement::Hold(reason));
+        }
         for (group, (reason, again)) in &settled.held {
             if let Some(again) = again {
                 advised.recheck_within(*again);
@@ -155,7 +162,8 @@ impl Advising<'_> {
         settled: &Settled,
         unplaced: &mut HashSet<String>,
     ) -> HashMap<String, Timestamp> {
-        let held = batch.iter().filter(|question| settled.held.contains_key(&question.group));
+        let waits = |group: &u32| settled.held.contains_key(group) || settled.barred.contains_key(group);
+        let held = batch.iter().filter(|question| waits(&question.group));
         unplaced.extend(held.map(|question| pods::uid(question.leader).to_owned()));
         self.cx.waiting.note(&SetRef::from_obj(self.set), unplaced, self.now)
     }
@@ -182,12 +190,12 @@ impl Advising<'_> {
             Said::Answers(answers) => self.settle(asked, snapshot, &answers, policy, advised),
             Said::Native { observed } => {
                 if let Some(answers) = observed {
-                    advised.notes.extend(answers.iter().map(|answer| observed_note(policy, answer)));
+                    advised.notes.extend(answers.iter().map(|answer| observed_note(policy, snapshot, answer)));
                 }
                 self.settle(asked, snapshot, &native::place(snapshot, &asked.request), placing::NATIVE, advised)
             }
             Said::Hold(reason) => Settled {
-                held: asked.request.units.iter().map(|unit| (unit.id, (reason.clone(), None))).collect(),
+                barred: asked.request.units.iter().map(|unit| (unit.id, (reason.clone(), None))).collect(),
                 ..Settled::default()
             },
         }
@@ -213,7 +221,11 @@ impl Advising<'_> {
             let reason = Reason { code: "PolicyAnswerRejected".to_owned(), message };
             if by != placing::NATIVE {
                 advised.notes.push(Note::warning(event::POLICY_FAILED, "Ask", format!("{}: {}", reason.code, reason.message)));
-                if self.falls_back_to_native(by) && self.place_natively(asked, group, &mut settled) {
+                if !self.falls_back_to_native(by) {
+                    settled.barred.insert(group, (reason, Some(Duration::from_secs(1))));
+                    continue;
+                }
+                if self.place_natively(asked, group, &mut settled) {
                     continue;
                 }
             }
@@ -357,7 +369,7 @@ fn unless_panicked<A>(asked: Result<(Said<A>, Option<Trouble>), tokio::task::Joi
     })
 }
 
-fn observed_note(policy: &str, answer: &Answer) -> Note {
-    let text = format!("{policy} would have answered {:?} for group {}: {}", answer.decision, answer.unit, answer.reason.message);
+fn observed_note(policy: &str, snapshot: &Snapshot, answer: &Answer) -> Note {
+    let text = format!("{policy} would have {}", placing::in_words(snapshot, answer));
     Note::normal(event::POLICY_OBSERVED, "Ask", text)
 }

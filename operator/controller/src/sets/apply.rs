@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
@@ -47,45 +48,11 @@ pub(super) async fn apply(cx: &Context, set: &LeaderWorkerSet, plan: &Plan) -> R
 
 /// One write. `false` when there was nothing to do: the object exists, is gone, or says already what it should.
 async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool, Error> {
-    let namespace = set.set_namespace();
-    let result = match &step.write {
-        Write::CreateRevision(object) => create::<ControllerRevision>(cx, namespace, object)
-            .await
-            .map(|created| created.map(|object| cx.caches.revisions.put(object))),
-        Write::CreateService(object) => {
-            create::<Service>(cx, namespace, object).await.map(|created| created.map(|object| cx.caches.services.put(object)))
-        }
-        Write::CreateWorkerSet(object) => create::<StatefulSet>(cx, namespace, object)
-            .await
-            .map(|created| created.map(|object| cx.caches.put_stateful_set(object))),
-        Write::ApplyLeaderSet { object, .. } => return apply_leader_set(cx, set, &step.write, object).await,
-        Write::PatchLeader { name, patch } => {
-            let api: Api<Pod> = Api::namespaced(cx.client.clone(), namespace);
-            let patched = api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
-            patched.map(|pod| Some(cx.caches.put_pod(pod)))
-        }
-        Write::ScaleWorkerSet { name, replicas } => {
-            let api: Api<StatefulSet> = Api::namespaced(cx.client.clone(), namespace);
-            let patch = json!({ "spec": { "replicas": replicas } });
-            let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-            patched.map(|object| Some(cx.caches.put_stateful_set(object)))
-        }
-        Write::DeleteLeader { name, uid, resource_version } => {
-            let api: Api<Pod> = Api::namespaced(cx.client.clone(), namespace);
-            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: resource_version.clone() };
-            let options = DeleteParams {
-                preconditions: Some(preconditions),
-                propagation_policy: Some(PropagationPolicy::Foreground),
-                ..DeleteParams::default()
-            };
-            ignore_gone(api.delete(name, &options).await.map(|_| Some(())))
-        }
-        Write::DeleteRevision { name } => {
-            let api: Api<ControllerRevision> = Api::namespaced(cx.client.clone(), namespace);
-            ignore_gone(api.delete(name, &DeleteParams::default()).await.map(|_| Some(())))
-        }
-    };
-    let changed = result.map_err(|source| Error::Write { what: step.write.to_string(), source })?.is_some();
+    if let Write::ApplyLeaderSet { object, .. } = &step.write {
+        return apply_leader_set(cx, set, &step.write, object).await;
+    }
+    let written = send(cx, set.set_namespace(), &step.write).await;
+    let changed = written.map_err(|source| Error::Write { what: step.write.to_string(), source })?;
     if changed {
         cx.metrics.write(&step.write);
         tracing::info!(write = %step.write, "wrote");
@@ -93,25 +60,74 @@ async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool,
     Ok(changed)
 }
 
-/// Creates an object; `None` when there is one of that name already, which the next look at the caches will judge.
-async fn create<K>(cx: &Context, namespace: &str, object: &Value) -> kube::Result<Option<K>>
+/// Sends one write, and puts the answer into the caches ahead of the watch.
+async fn send(cx: &Context, namespace: &str, write: &Write) -> kube::Result<bool> {
+    let client = || cx.client.clone();
+    let caches = &cx.caches;
+    match write {
+        // It has its own function, because it is skipped when it stands.
+        Write::ApplyLeaderSet { .. } => Ok(false),
+        Write::CreateRevision(object) => {
+            create::<ControllerRevision>(cx, namespace, object, |created| caches.revisions.put(created)).await
+        }
+        Write::CreateService(object) => create::<Service>(cx, namespace, object, |created| caches.services.put(created)).await,
+        Write::CreateWorkerSet(object) => {
+            create::<StatefulSet>(cx, namespace, object, |created| caches.put_stateful_set(created)).await
+        }
+        Write::PatchLeader { name, patch } => {
+            let api: Api<Pod> = Api::namespaced(client(), namespace);
+            caches.put_pod(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await?);
+            Ok(true)
+        }
+        Write::ScaleWorkerSet { name, replicas } => {
+            let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
+            let patch = json!({ "spec": { "replicas": replicas } });
+            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
+            Ok(true)
+        }
+        Write::DeleteLeader { name, uid, resource_version } => {
+            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: resource_version.clone() };
+            let options = DeleteParams {
+                preconditions: Some(preconditions),
+                propagation_policy: Some(PropagationPolicy::Foreground),
+                ..DeleteParams::default()
+            };
+            delete(&Api::<Pod>::namespaced(client(), namespace), name, &options).await
+        }
+        Write::DeleteRevision { name } => {
+            delete(&Api::<ControllerRevision>::namespaced(client(), namespace), name, &DeleteParams::default()).await
+        }
+    }
+}
+
+/// Creates an object. `false` when there is one of that name already, which the next look at the caches will judge.
+async fn create<K>(cx: &Context, namespace: &str, object: &Value, keep: impl FnOnce(K)) -> kube::Result<bool>
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
+    // Templates are raw JSON, so the request is made by hand and not from a typed object that would drop what it doesn't know.
     let url = K::url_path(&(), Some(namespace));
     let body = object.to_string().into_bytes();
     let request = kube::core::Request::new(url).create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
     match cx.client.request::<K>(request).await {
-        Ok(created) => Ok(Some(created)),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+        Ok(created) => {
+            keep(created);
+            Ok(true)
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn ignore_gone(result: kube::Result<Option<()>>) -> kube::Result<Option<()>> {
-    match result {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-        other => other,
+/// Deletes an object. `false` when it is gone already.
+async fn delete<K>(api: &Api<K>, name: &str, options: &DeleteParams) -> kube::Result<bool>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    match api.delete(name, options).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -39,7 +39,7 @@ async fn reconcile(set: Arc<LeaderWorkerSet>, cx: Arc<Context>) -> Result<Action
     let now = cx.now();
     let observed = observe::observe(&cx.caches, &set);
     let plan = match validated(&set) {
-        Err(note) => Plan { notes: vec![note], ..Plan::default() },
+        Err(faults) => Plan { notes: vec![Note::warning(event::INVALID_SPEC, "Validate", faults)], ..Plan::default() },
         Ok(set) => {
             let choice = chosen(&cx, &set);
             let advised = advise::advise(&cx, &set, &observed, &choice, now).await;
@@ -58,7 +58,7 @@ async fn reconcile(set: Arc<LeaderWorkerSet>, cx: Arc<Context>) -> Result<Action
 
 /// The set with defaults filled in, or what to tell its owner. Admission refuses such sets; one that slipped past it (stored
 /// before, or while the webhook was away) is left as it stands.
-fn validated(set: &LeaderWorkerSet) -> Result<LeaderWorkerSet, Note> {
+fn validated(set: &LeaderWorkerSet) -> Result<LeaderWorkerSet, String> {
     let mut complete = set.clone();
     defaults::default_set(&mut complete);
     // What is forbidden only to change, or only to create, is no fault of a set that exists.
@@ -67,8 +67,7 @@ fn validated(set: &LeaderWorkerSet) -> Result<LeaderWorkerSet, Note> {
         return Ok(complete);
     }
     let faults: Vec<String> = verdict.errors.iter().map(ToString::to_string).collect();
-    let text = format!("Nothing is changed for this set until its spec is corrected: {}", faults.join("; "));
-    Err(Note::warning(event::INVALID_SPEC, "Validate", text))
+    Err(format!("Nothing is changed for this set until its spec is corrected: {}", faults.join("; ")))
 }
 
 fn chosen(cx: &Context, set: &LeaderWorkerSet) -> Choice {
@@ -113,6 +112,7 @@ fn forget(cx: &Context, gone: &SetRef) {
     cx.waiting.update(gone, &std::collections::HashSet::new(), cx.now());
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the controller calls it with these types")]
 fn after_failure(set: Arc<LeaderWorkerSet>, error: &Error, cx: Arc<Context>) -> Action {
     let set = SetRef::from_obj(&*set);
     let delay = cx.failures.back_off(&set);

@@ -18,7 +18,7 @@ use crate::advice::Placement;
 use crate::ask::{Question, group_id};
 use crate::cluster::{Explanation, GroupId, Holding, Index, Scope, Shape, Snapshot, Verdict, View};
 use crate::placement::check::{Assignment, Checked, Checker, Rejection};
-use crate::placement::{Answer, Demand, LevelId, Reason, Request, ShapeId, Unit};
+use crate::placement::{Answer, Decision, Demand, LevelId, NodeId, Reason, Request, ShapeId, Unit};
 use crate::pods;
 use crate::record::Record;
 
@@ -96,6 +96,8 @@ pub struct Settled {
     pub held: BTreeMap<u32, (Reason, Option<Duration>)>,
     /// Groups whose answer was refused.
     pub rejected: BTreeMap<u32, Rejection>,
+    /// Groups whose policy can't decide, and of which it is declared that they wait then: the scheduler doesn't get them either.
+    pub barred: BTreeMap<u32, (Reason, Option<Duration>)>,
 }
 
 /// Checks the answers in order against the snapshot, and commits what passes to the live index. `by` is the decider's name.
@@ -136,16 +138,46 @@ pub fn settle(
             Err(rejection) => drop(settled.rejected.insert(answer.unit, rejection)),
         }
     }
+    // An answer for a group that was not asked about is no answer for those that were: they must not wait for one for ever.
+    let is_asked = |group: &u32| asked.request.units.iter().any(|unit| unit.id == *group);
+    let strays: Vec<Rejection> = settled.rejected.extract_if(.., |group, _| !is_asked(group)).map(|(_, stray)| stray).collect();
     for unit in &asked.request.units {
         let known = settled.placed.contains_key(&unit.id)
             || settled.held.contains_key(&unit.id)
             || settled.rejected.contains_key(&unit.id);
-        if !known {
+        if known {
+            continue;
+        }
+        if let Some(stray) = strays.first() {
+            settled.rejected.insert(unit.id, stray.clone());
+        } else {
             let message = format!("{by} gave no answer for this group yet");
             settled.held.insert(unit.id, (reason("NotAnswered", message), Some(Duration::from_secs(1))));
         }
     }
     settled
+}
+
+/// What an answer would do, in words: for a policy that is only observed.
+pub fn in_words(snapshot: &Snapshot, answer: &Answer) -> String {
+    let group = answer.unit;
+    let named = |node: &NodeId| snapshot.node_name(*node).unwrap_or("a node that does not exist").to_owned();
+    let what = match &answer.decision {
+        Decision::Within(place) => {
+            let key = snapshot.levels().get(place.level.0 as usize);
+            match key.zip(snapshot.domain_name(place.level, place.domain)) {
+                Some((key, domain)) => format!("put group {group} in {key}={domain}"),
+                None => format!("put group {group} in a domain that does not exist"),
+            }
+        }
+        Decision::Pinned(nodes) => {
+            format!("pinned group {group} to {}", nodes.iter().map(named).collect::<Vec<_>>().join(", "))
+        }
+        Decision::Unconstrained => format!("left group {group} to the scheduler"),
+        Decision::Hold { .. } => format!("had group {group} wait"),
+        Decision::Refuse => format!("refused group {group}"),
+    };
+    format!("{what}: {}", answer.reason.message)
 }
 
 fn commit(
@@ -322,7 +354,7 @@ pub fn nodes_of(index: &mut Index, level: &str, domain: &str) -> BTreeSet<String
     let Some(place) = snapshot.place_of(level, domain) else { return BTreeSet::new() };
     let column = snapshot.node_domains(place.level);
     let rows = column.iter().enumerate().filter(|(_, domain)| **domain == place.domain.0);
-    rows.filter_map(|(row, _)| Some(snapshot.node_name(crate::placement::NodeId(id(row)))?.to_owned())).collect()
+    rows.filter_map(|(row, _)| Some(snapshot.node_name(NodeId(id(row)))?.to_owned())).collect()
 }
 
 /// The domain of its level that a group was put in, from its leader's record.
@@ -335,3 +367,6 @@ pub fn recorded_domain(question: &Question<'_>) -> Option<(String, String)> {
 pub fn name_of(set: &LeaderWorkerSet, question: &Question<'_>) -> GroupId {
     GroupId { namespace: set.set_namespace().to_owned(), leader_pod: pods::name(question.leader).to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use fixtures::{Guest, engine, load, nothing, request};
 use muster_core::placement::{Answer, Decision, DomainId, LevelId, Place, Reason};
 use muster_policy_host::{CallError, LogLevel, TrapKind};
 
-fn error(guest: &Guest) -> CallError {
+fn error(guest: &Guest<'_>) -> CallError {
     load(&engine(), guest).place(&nothing(), &request()).result.unwrap_err()
 }
 

@@ -15,6 +15,7 @@ use crate::certs::{self, Identity};
 use crate::chart::{NAMESPACE, RELEASE};
 use crate::control_plane::ControlPlane;
 use crate::deployment::{self, Launch, Mount, Pod, Source};
+use crate::ports;
 use crate::process::{Process, Program};
 use crate::wait::eventually;
 
@@ -32,6 +33,7 @@ pub struct Operator {
     process: Process,
     state: std::path::PathBuf,
     ready: (String, u16),
+    webhook: u16,
 }
 
 impl Operator {
@@ -62,9 +64,40 @@ impl Operator {
             bail!("{} is missing; `cargo xtask e2e` and `cargo xtask up` build it", program.path.display());
         }
         let (process, _) = Process::ensure(&layout.state, &program)?;
-        let operator = Self { program, process, state: layout.state.clone(), ready: launch.ready };
+        let operator =
+            Self { program, process, state: layout.state.clone(), ready: launch.ready, webhook: plane.ports().webhook };
         operator.ready().await?;
         Ok(operator)
+    }
+
+    /// Starts one more replica called `name`, as this one runs but with ports of its own, without waiting for anything. The API server
+    /// knows nothing of it: behind an address on loopback there is no Service that could share requests out.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn replica(&self, name: &str) -> Result<Self> {
+        let ports = ports::free(2)?;
+        let mut program = Program { name: name.to_owned(), ..self.program.clone() };
+        for (flag, port) in [("--webhook-bind=", ports[0]), ("--health-bind=", ports[1])] {
+            let arg = program.args.iter_mut().find(|arg| arg.starts_with(flag));
+            *arg.with_context(|| format!("the Deployment has no argument {flag}"))? = format!("{flag}127.0.0.1:{port}");
+        }
+        let variable = program.env.iter_mut().flatten().find(|(variable, _)| variable == "POD_NAME");
+        name.clone_into(&mut variable.context("the Deployment has no POD_NAME")?.1);
+        let (process, _) = Process::ensure(&self.state, &program)?;
+        Ok(Self { program, process, state: self.state.clone(), ready: (self.ready.0.clone(), ports[1]), webhook: ports[0] })
+    }
+
+    /// The port that it serves admission on.
+    #[must_use]
+    pub fn webhook(&self) -> u16 {
+        self.webhook
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.process.pid()
     }
 
     /// Kills the operator without warning (SIGKILL).
@@ -105,6 +138,14 @@ impl Operator {
             result = eventually(PATIENCE, || async { self.http(&self.ready.0).await.map(drop) }) => result,
         }
         .with_context(|| format!("the operator is not ready; its log is {}", self.log().display()))
+    }
+
+    /// Asks its readiness probe once.
+    ///
+    /// # Errors
+    /// When it is not ready, with what the probe says.
+    pub async fn probe(&self) -> Result<()> {
+        self.http(&self.ready.0).await.map(drop)
     }
 
     /// The metrics, as Prometheus would read them.

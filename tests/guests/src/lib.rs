@@ -1,0 +1,157 @@
+//! Policies written by hand: a core module in the text format, made a component with the library that compilers use.
+//!
+//! The core functions have the names and the flat signatures of the canonical ABI, so that a test can say exactly what a
+//! guest does, including what no compiler would make it do.
+#![expect(clippy::expect_used, reason = "only tests use this, and a guest that can't be built is a mistake in the test")]
+
+use std::path::Path;
+
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+/// A placement policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest<'a> {
+    /// Body of `place`: a function that returns a pointer to `result<list<answer>, failure>`. The settings are
+    /// `(local.get 0)` and `(local.get 1)`, the units `(local.get 7)` and `(local.get 8)`.
+    pub place: &'a str,
+    /// Body of `validate-settings`; returns a pointer to a list of settings errors.
+    pub validate: &'a str,
+    /// Imports.
+    pub imports: &'a str,
+    /// More functions.
+    pub functions: &'a str,
+    /// The one node label key that it reads, of at most 63 bytes.
+    pub level: &'a str,
+}
+
+/// The first page of memory, where everything that the guest answers with lies as data; arguments go to the second page.
+///
+/// 64: name, 80: version, 96: a code, 112: a message, 160: a path, 192: the level's key. 256: descriptor, 288: no settings
+/// errors, 296: one settings error, 320: the levels, 400: one answer, 448: the ok result, 480: the failure `unsupported`.
+const DATA: &str = r#"
+  (memory (export "memory") 2)
+  (data (i32.const 64) "fixture")
+  (data (i32.const 80) "1.2.3")
+  (data (i32.const 96) "best-fit")
+  (data (i32.const 112) "it fits there")
+  (data (i32.const 160) "/keys/0")
+  (data (i32.const 256) "\40\00\00\00\07\00\00\00\50\00\00\00\05\00\00\00\00\00\00\00\00\00\00\00")
+  (data (i32.const 288) "\00\00\00\00\00\00\00\00")
+  (data (i32.const 296) "\30\01\00\00\01\00\00\00\a0\00\00\00\07\00\00\00\70\00\00\00\0d\00\00\00")
+  ;; answer: unit 7, within { level 0, domain 3 }, reason { code, message }
+  (data (i32.const 400) "\07\00\00\00\00\00\00\00\00\00\00\00\03\00\00\00\60\00\00\00\08\00\00\00\70\00\00\00\0d\00\00\00")
+  (data (i32.const 448) "\00\00\00\00\90\01\00\00\01\00\00\00")
+  (data (i32.const 480) "\01\00\00\00\01\00\00\00\70\00\00\00\0d\00\00\00")
+  (global $free (mut i32) (i32.const 65536))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (local $at i32)
+    (local.set $at (global.get $free))
+    (global.set $free (i32.and (i32.add (i32.add (local.get $at) (local.get 3)) (i32.const 7)) (i32.const -8)))
+    (local.get $at))
+"#;
+
+impl Default for Guest<'_> {
+    /// Answers for unit 7 with domain 3 of level 0.
+    fn default() -> Self {
+        Self { place: "(i32.const 448)", validate: "(i32.const 288)", imports: "", functions: "", level: "example.com/rack" }
+    }
+}
+
+impl<'a> Guest<'a> {
+    /// A guest that does this when it is asked.
+    #[must_use]
+    pub fn that(place: &'a str) -> Self {
+        Self { place, ..Self::default() }
+    }
+
+    /// The component.
+    ///
+    /// # Panics
+    /// When what it does is not WebAssembly.
+    #[must_use]
+    pub fn component(&self) -> Vec<u8> {
+        let Self { place, functions, imports, .. } = self;
+        let placement = format!(
+            r#"(func $place (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {place})
+               (func (export "muster:policy/placement@0.1.0#place")
+                 (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+                 (call $drop (local.get 2))
+                 (call $place (local.get 0) (local.get 1) (local.get 2) (local.get 3) (local.get 4)
+                   (local.get 5) (local.get 6) (local.get 7) (local.get 8)))
+               {functions}"#
+        );
+        component("placement-policy", &self.core(&format!("{DROP} {imports}"), &placement))
+    }
+
+    fn core(&self, imports: &str, ask: &str) -> String {
+        let Self { validate, level, .. } = self;
+        let length = level.len();
+        assert!(length < 64, "the level {level} is longer than the place for it");
+        format!(
+            r#"(module {imports} {DATA}
+              (data (i32.const 192) "{level}")
+              (data (i32.const 320) "\48\01\00\00\01\00\00\00\c0\00\00\00\{length:02x}\00\00\00")
+              (func (export "muster:policy/lifecycle@0.1.0#describe") (result i32) (i32.const 256))
+              (func (export "muster:policy/lifecycle@0.1.0#validate-settings") (param i32 i32) (result i32) {validate})
+              (func (export "muster:policy/lifecycle@0.1.0#levels") (param i32 i32) (result i32) (i32.const 320))
+              {ask})"#
+        )
+    }
+}
+
+/// A guest must give back the snapshot that it is lent before it returns; these don't look at it and do so at once.
+const DROP: &str = r#"(import "muster:policy/cluster@0.1.0" "[resource-drop]snapshot" (func $drop (param i32)))"#;
+
+/// Body of `place` for [`Guest::that`]: every unit goes into this domain of level 0. Domains are numbered by name.
+#[must_use]
+pub fn all_into(domain: u32) -> String {
+    // A unit has 28 bytes and begins with its id; an answer has 32, with its unit at 0 and its domain at 12.
+    format!(
+        "(local $unit i32) (local $answer i32)
+         (local.set $unit (local.get 7))
+         (local.set $answer (i32.const 1024))
+         (loop $next
+           (memory.copy (local.get $answer) (i32.const 400) (i32.const 32))
+           (i32.store (local.get $answer) (i32.load (local.get $unit)))
+           (i32.store offset=12 (local.get $answer) (i32.const {domain}))
+           (local.set $unit (i32.add (local.get $unit) (i32.const 28)))
+           (local.set $answer (i32.add (local.get $answer) (i32.const 32)))
+           (br_if $next (i32.lt_u (local.get $unit) (i32.add (local.get 7) (i32.mul (local.get 8) (i32.const 28))))))
+         (i32.store (i32.const 452) (i32.const 1024))
+         (i32.store (i32.const 456) (local.get 8))
+         (i32.const 448)"
+    )
+}
+
+/// A startup policy that answers for no group.
+///
+/// # Panics
+/// Never, as long as `wit/policy.wit` has its startup world.
+#[must_use]
+pub fn startup() -> Vec<u8> {
+    let next =
+        r#"(func (export "muster:policy/startup@0.1.0#next") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 600))"#;
+    component("startup-policy", &Guest::default().core("", next))
+}
+
+/// A component that is nothing but what this text says.
+///
+/// # Panics
+/// When the text is not WebAssembly.
+#[must_use]
+pub fn text(text: &str) -> Vec<u8> {
+    wat::parse_str(text).expect("the text is WebAssembly")
+}
+
+fn component(world: &str, core: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    let (package, _) = resolve.push_path(wit).expect("wit/policy.wit is valid");
+    let world = resolve.select_world(&[package], Some(world)).expect("the world exists");
+    let mut module = text(core);
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("the module takes a section");
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true).module(&module).expect("the module fits the world");
+    encoder.encode().expect("the component is valid")
+}

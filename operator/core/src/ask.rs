@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod, PodSpec};
 use k8s_openapi::jiff::Timestamp;
 use muster_api::LeaderWorkerSet;
 use muster_api::leader_worker_set::RestartPolicyType;
@@ -17,7 +17,7 @@ use crate::cluster::{GroupId, Holding, Shape};
 use crate::observed::{Group, Observed};
 use crate::placement::Reason;
 use crate::pods;
-use crate::record::{Standing, standing};
+use crate::record::{Record, Standing, standing};
 use crate::revision;
 use crate::startup;
 use crate::status::size_of;
@@ -77,9 +77,38 @@ fn shape_of(pod: &Pod) -> Option<Shape> {
     Shape::of(pod.spec.as_ref()?).ok()
 }
 
+/// The leader as its author made it: a leader that was released carries requirements of ours that keep it out of the domains that
+/// were no good then, and must not speak against them for ever.
+fn leader_shape(leader: &Pod) -> Option<Shape> {
+    let Some(record) = Record::of(leader).filter(|record| record.released) else { return shape_of(leader) };
+    let mut spec = leader.spec.clone()?;
+    if let Some(level) = &record.level {
+        without_release_affinity(&mut spec, level);
+    }
+    Shape::of(&spec).ok()
+}
+
+/// Takes back what `decide` adds to a released leader's node affinity: at the end of every term.
+fn without_release_affinity(spec: &mut PodSpec, level: &str) {
+    let Some(affinity) = spec.affinity.as_mut().and_then(|affinity| affinity.node_affinity.as_mut()) else { return };
+    let Some(required) = &mut affinity.required_during_scheduling_ignored_during_execution else { return };
+    for term in &mut required.node_selector_terms {
+        let requirements = term.match_expressions.get_or_insert_default();
+        requirements.pop_if(|last| last.key == level && last.operator == "NotIn");
+        requirements.pop_if(|last| last.key == level && last.operator == "Exists");
+    }
+    let says_nothing = |term: &NodeSelectorTerm| {
+        term.match_expressions.as_ref().is_none_or(Vec::is_empty) && term.match_fields.as_ref().is_none_or(Vec::is_empty)
+    };
+    // A term that says nothing matches no node; the only one of the kind is the one that the release made.
+    if required.node_selector_terms.iter().all(says_nothing) {
+        affinity.required_during_scheduling_ignored_during_execution = None;
+    }
+}
+
 /// Everything a whole group needs; `None` for a template whose quantities can't be read.
 fn whole_demand(leader: &Pod, shapes: &WorkerShapes) -> Option<Vec<(Shape, u32)>> {
-    let mut demand = vec![(shape_of(leader)?, 1)];
+    let mut demand = vec![(leader_shape(leader)?, 1)];
     let workers = size_of(leader).saturating_sub(1);
     if workers > 0 {
         demand.push((shapes.get(pods::revision(leader)?)?.clone(), workers));
@@ -122,6 +151,24 @@ pub fn placement<'a>(
         }
     }
     questions
+}
+
+/// How long until a placed group becomes stuck that isn't yet; `None` while no pod is called unschedulable.
+pub fn next_stuck(
+    set: &LeaderWorkerSet,
+    observed: &Observed,
+    choice: &Choice,
+    stuck_after: Duration,
+    now: Timestamp,
+) -> Option<Duration> {
+    let groups = observed.groups(set);
+    let placed = groups.values().filter(|group| {
+        let leader = group.live_leader();
+        leader.is_some_and(|leader| matches!(standing(leader, choice.exclusive.as_deref()), Standing::Placed(_)))
+    });
+    let pods = placed.flat_map(|group| group.pods()).filter(|(_, pod)| !pods::is_deleting(pod));
+    let waited = pods.filter_map(|(_, pod)| Some(Duration::from_millis(pods::millis_between(pods::unschedulable(pod)?.0, now))));
+    waited.filter(|waited| *waited < stuck_after).map(|waited| stuck_after.saturating_sub(waited)).min()
 }
 
 /// The scheduler's words about a pod of the group that it could not place for too long.
@@ -247,3 +294,6 @@ pub fn admitted(step: &startup::Step, size: u32) -> Result<Admitted, Reason> {
     let complete = reached >= size;
     Ok(Admitted { workers: reached.saturating_sub(1), reason: (!complete).then(|| step.reason.clone()) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,7 @@ impl Shape {
     /// The shape of a pod or of a pod template.
     pub fn of(spec: &PodSpec) -> Result<Self, QuantityError> {
         let mut tolerations: Vec<_> = spec.tolerations.iter().flatten().map(Toleration::from).collect();
+        add_admitted(&mut tolerations);
         tolerations.sort();
         tolerations.dedup();
         let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
@@ -148,6 +149,18 @@ fn declared(resources: &ResourceRequirements) -> Result<Amounts, QuantityError> 
     let mut list = resources.limits.clone().unwrap_or_default();
     list.extend(resources.requests.clone().unwrap_or_default());
     Amounts::parse(&list)
+}
+
+/// Adds the tolerations that the API server gives every pod (its admission plugin `DefaultTolerationSeconds`), so that a template and
+/// the pods that are made from it have one shape.
+fn add_admitted(tolerations: &mut Vec<Toleration>) {
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let taint = Taint { key: key.to_owned(), value: String::new(), effect: "NoExecute".to_owned() };
+        if !tolerations.iter().any(|toleration| toleration.tolerates(&taint)) {
+            let operator = "Exists".to_owned();
+            tolerations.push(Toleration { key: taint.key, operator, value: taint.value, effect: taint.effect });
+        }
+    }
 }
 
 impl Term {

@@ -151,3 +151,12 @@ fn shapes_are_equal_whatever_does_not_matter() {
     let gated = json!({ "schedulingGates": [{ "name": "muster.dev/placement" }], "priority": 7 });
     assert_eq!(Shape::of(&spec(gated)).unwrap(), Shape::of(&spec(json!({}))).unwrap());
 }
+
+#[test]
+fn a_template_has_the_shape_of_the_pods_that_the_api_server_makes_of_it() {
+    let gpu = json!({ "key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule" });
+    let added = |key: &str| json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 });
+    let template = json!({ "tolerations": [gpu] });
+    let pod = json!({ "tolerations": [gpu, added("node.kubernetes.io/not-ready"), added("node.kubernetes.io/unreachable")] });
+    assert_eq!(Shape::of(&spec(template)).unwrap(), Shape::of(&spec(pod)).unwrap());
+}

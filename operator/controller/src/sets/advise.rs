@@ -84,8 +84,15 @@ impl Advising<'_> {
         let (waiting, settled): (Vec<_>, Vec<_>) =
             questions.into_iter().partition(|question| question.concern == Concern::Waiting);
         for question in &settled {
-            let placement = self.follow_up(question);
+            let (placement, again) = self.follow_up(question);
+            if let Some(again) = again {
+                advised.recheck_within(again);
+            }
             advised.advice.placements.insert(question.group, placement);
+        }
+        // Time alone makes a pod stuck: no event would bring the set back.
+        if let Some(wait) = ask::next_stuck(self.set, self.observed, self.choice, stuck_grace, self.now) {
+            advised.recheck_within(wait);
         }
         let unplaced = self.place(&waiting, advised).await;
         let key = SetRef::from_obj(self.set);
@@ -262,8 +269,8 @@ impl Advising<'_> {
         Rule { unplaceable: wanted.unwrap_or_else(|| config.unplaceable()), grace: config.unplaceable_grace() }
     }
 
-    /// What becomes of a group that is no longer gated.
-    fn follow_up(&self, question: &Question<'_>) -> Placement {
+    /// What becomes of a group that is no longer gated, and when to look at it again.
+    fn follow_up(&self, question: &Question<'_>) -> (Placement, Option<Duration>) {
         let group = ask::group_id(self.set, question.leader);
         let questions = std::slice::from_ref(question);
         let scope = self.cx.config.placement.scope();
@@ -271,7 +278,7 @@ impl Advising<'_> {
         let asked_without =
             |avoid: BTreeSet<String>| placing::asked(self.set, self.choice, questions, levels.as_slice(), scope, avoid);
         let placement = match &question.concern {
-            Concern::Waiting => return Placement::Hold(Reason { code: "Waiting".to_owned(), message: String::new() }),
+            Concern::Waiting => return (Placement::Hold(Reason { code: "Waiting".to_owned(), message: String::new() }), None),
             Concern::Bound { node, released } => self.cx.caches.update_index(|index| {
                 let key = self.choice.exclusive.as_deref().unwrap_or_default();
                 let domain = index.node_label(node, key).map(str::to_owned);
@@ -298,13 +305,13 @@ impl Advising<'_> {
         };
         match placement {
             Placement::Again(reason) => match self.cx.moves.permit(&group, placing::recorded_domain(question), self.now) {
-                Ok(()) => Placement::Again(reason),
-                Err(wait) => Placement::Hold(Reason {
-                    message: format!("{}; it is placed again in {} s at the earliest", reason.message, wait.as_secs() + 1),
-                    ..reason
-                }),
+                Ok(()) => (Placement::Again(reason), None),
+                Err(wait) => {
+                    let message = format!("{}; it is placed again in {} s at the earliest", reason.message, wait.as_secs() + 1);
+                    (Placement::Hold(Reason { message, ..reason }), Some(wait))
+                }
             },
-            other => other,
+            other => (other, None),
         }
     }
 

@@ -61,6 +61,8 @@ pub mod annotation {
     pub const UNPLACEABLE: &str = "muster.dev/unplaceable";
     /// On pods: the placement decision that they carry out.
     pub const PLACEMENT: &str = "muster.dev/placement";
+    /// On a group's worker StatefulSet: the workers it had when it was complete, so that a replaced one is noticed.
+    pub const MEMBERS: &str = "muster.dev/members";
 }
 
 /// Environment variables that every container of a set has, in this order and before all others.

@@ -9,7 +9,7 @@ use muster_api::conditions::event;
 
 use crate::args::Config;
 use crate::caches::Caches;
-use crate::memory::{Applied, Failures, Moves, Waiting};
+use crate::memory::{Applied, Failures, Moves, Restarts, Waiting};
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 
@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) waiting: Arc<Waiting>,
     /// Groups that were placed more than once.
     pub(crate) moves: Arc<Moves>,
+    /// Groups that started over.
+    pub(crate) restarts: Arc<Restarts>,
     /// What was applied last.
     pub(crate) applied: Arc<Applied>,
     /// How often a set's reconcile failed in a row.

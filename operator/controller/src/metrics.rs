@@ -93,6 +93,7 @@ impl Metrics {
             Write::PatchLeader { .. } => "patch-leader",
             Write::CreateWorkerSet(_) => "create-worker-set",
             Write::ScaleWorkerSet { .. } => "scale-worker-set",
+            Write::RecordMembers { .. } => "record-members",
             Write::DeleteLeader { .. } => "delete-leader",
             Write::DeleteRevision { .. } => "delete-revision",
         };

@@ -58,6 +58,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         metrics,
         waiting: Arc::default(),
         moves: Arc::default(),
+        restarts: Arc::default(),
         applied: Arc::default(),
         failures: Arc::default(),
     };

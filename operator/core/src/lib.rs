@@ -26,6 +26,7 @@ pub mod placing;
 pub mod plan;
 pub mod pods;
 pub mod record;
+pub mod restart;
 pub mod revision;
 pub mod rollout;
 pub mod startup;

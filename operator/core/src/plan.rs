@@ -37,6 +37,15 @@ pub enum Write {
         /// New replicas.
         replicas: u32,
     },
+    /// Write down the members of a complete group on its worker StatefulSet.
+    RecordMembers {
+        /// StatefulSet name.
+        name: String,
+        /// Its UID, so that a successor of the same name is not meant.
+        uid: String,
+        /// The members.
+        members: String,
+    },
     /// Delete a leader pod, its dependents first.
     DeleteLeader {
         /// Pod name.
@@ -173,6 +182,7 @@ impl fmt::Display for Write {
                 write!(f, "create worker StatefulSet {} (replicas {replicas})", object_name(object))
             }
             Self::ScaleWorkerSet { name, replicas } => write!(f, "scale worker StatefulSet {name} to {replicas}"),
+            Self::RecordMembers { name, .. } => write!(f, "record the members of worker StatefulSet {name}"),
             Self::DeleteLeader { name, .. } => write!(f, "delete leader {name}"),
             Self::DeleteRevision { name } => write!(f, "delete revision {name}"),
         }

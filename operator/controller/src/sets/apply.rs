@@ -8,7 +8,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Pro
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
+use muster_api::names::annotation;
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
+use muster_core::cluster::GroupId;
 use muster_core::plan::{Note, Plan, Step, Write};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -56,6 +58,10 @@ async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool,
     if changed {
         cx.metrics.write(&step.write);
         tracing::info!(write = %step.write, "wrote");
+        if let Write::DeleteLeader { name, .. } = &step.write {
+            let group = GroupId { namespace: set.set_namespace().to_owned(), leader_pod: name.clone() };
+            cx.restarts.happened(group, cx.now());
+        }
     }
     Ok(changed)
 }
@@ -82,6 +88,12 @@ async fn send(cx: &Context, namespace: &str, write: &Write) -> kube::Result<bool
         Write::ScaleWorkerSet { name, replicas } => {
             let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
             let patch = json!({ "spec": { "replicas": replicas } });
+            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
+            Ok(true)
+        }
+        Write::RecordMembers { name, uid, members } => {
+            let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
+            let patch = json!({ "metadata": { "uid": uid, "annotations": { annotation::MEMBERS: members } } });
             caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
             Ok(true)
         }

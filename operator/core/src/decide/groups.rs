@@ -19,6 +19,7 @@ use crate::placement::Reason;
 use crate::plan::{Note, Plan, Write};
 use crate::pods;
 use crate::record::{Record, Standing, standing};
+use crate::restart;
 use crate::revision;
 use crate::rollout::Target;
 use crate::status::size_of;
@@ -47,6 +48,9 @@ pub(super) fn decide(
             plan.notes.push(ordinals_unsupported(leader));
             continue;
         }
+        if start_over(set, group, leader, advice, plan) {
+            continue;
+        }
         create_group_service(set, observed, *index, leader, plan);
         // A group beyond the replicas is about to be removed by the StatefulSet controller: no room is taken for it.
         if *index >= target.replicas && pods::is_gated(leader) {
@@ -61,6 +65,33 @@ pub(super) fn decide(
         }
     }
     pending
+}
+
+/// Restarts the group if its restart policy says so. All of it goes: the leader is deleted after its dependents, and a new group
+/// begins with its successor. Returns whether the group is on its way out.
+fn start_over(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod, advice: &Advice, plan: &mut Plan) -> bool {
+    match restart::judge(set, group) {
+        restart::Verdict::Fine => false,
+        restart::Verdict::Remember(members) => {
+            if let Some(workers) = group.worker_set {
+                let name = workers.metadata.name.clone().unwrap_or_default();
+                let uid = workers.metadata.uid.clone().unwrap_or_default();
+                plan.push(Write::RecordMembers { name, uid, members }, None, None);
+            }
+            false
+        }
+        restart::Verdict::StartOver { because } => {
+            if let Some(pause) = advice.restart_pauses.get(&group.index) {
+                plan.requeue_within(*pause);
+                return false;
+            }
+            let (name, uid) = (pods::name(leader).to_owned(), pods::uid(leader).to_owned());
+            let note = restart::note(&because, &name, group.index);
+            let done = Note::normal(event::RECREATE_GROUP, "Delete", note).about(leader);
+            plan.push(Write::DeleteLeader { name, uid, resource_version: None }, Some(done), None);
+            true
+        }
+    }
 }
 
 enum Where {

@@ -171,7 +171,10 @@ impl Operator {
     /// The body of a successful answer from its plain HTTP port.
     async fn http(&self, path: &str) -> Result<String> {
         // The client of the API server is an HTTP client too; without credentials nothing else is needed.
-        let client = Client::try_from(Config::new(format!("http://127.0.0.1:{}", self.ready.1).parse()?))?;
+        let mut config = Config::new(format!("http://127.0.0.1:{}", self.ready.1).parse()?);
+        // A refusal is an answer here; asked again and again for a minute, it would be none.
+        config.default_retry = false;
+        let client = Client::try_from(config)?;
         let request = Request::new(path).list(&ListParams::default())?;
         client.request_text(request).await.with_context(|| format!("asking the operator for {path}"))
     }

@@ -1,0 +1,139 @@
+//! Sets come, change and go while the operator is killed; then it must all add up.
+//!
+//! About 40 seconds, or `MUSTER_CHAOS_SECONDS`; the seed is printed and can be given with `MUSTER_CHAOS_SEED`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use fastrand::Rng;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{ListParams, PostParams};
+use muster_api::LeaderWorkerSet;
+use muster_api::conditions::{AVAILABLE, PLACEMENT_PENDING};
+use muster_cluster::eventually;
+use muster_e2e::{Set, Site, condition, objects_of, status_of};
+use serde_json::json;
+
+use crate::alone;
+use crate::exclusivity::Exclusivity;
+use crate::killer::{Killer, seed};
+
+const POOLS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+const SETS: usize = 8;
+/// Longer than elsewhere: a leader that was refused while nobody admitted is tried again with the StatefulSet controller's back-off.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// A set of any kind. Exclusive ones are called `x…` and live in pools, the others `s…` and live beside them.
+fn any(random: &mut Rng, site: &Site, number: usize) -> (String, Set) {
+    let exclusive = number % 2 == 0;
+    let name = format!("{}{number}", if exclusive { 'x' } else { 's' });
+    let mut set = Set::new(&name).groups(random.i32(0..4), random.i32(1..4));
+    if random.bool() {
+        set = set.with(&json!({ "spec": { "startupPolicy": "LeaderReady" } }));
+    }
+    if random.bool() {
+        set = set.annotated("muster.dev/startup-policy", "leader-ready");
+    }
+    if exclusive {
+        set = set.on(site, 8).exclusive(site.key()).annotated("muster.dev/unplaceable", "Hold");
+    }
+    if random.bool() {
+        set = set.annotated("muster.dev/placement-policy", if exclusive { site.name() } else { "none" });
+    }
+    (name, set)
+}
+
+/// One change of any kind. Refusals are fine: half the time nobody admits, and half of what is asked for doesn't exist.
+async fn shake(random: &mut Rng, site: &Site) {
+    let number = random.usize(0..SETS);
+    let (name, set) = any(random, site, number);
+    let replicas = format!("--replicas={}", random.u32(0..4));
+    let _ = match random.u32(0..10) {
+        0..5 => create(site, &set).await,
+        5..8 => site.kubectl(&["scale", "lws", &name, &replicas]).await,
+        _ => site.kubectl(&["delete", "lws", &name, "--wait=false"]).await,
+    };
+    tokio::time::sleep(Duration::from_millis(random.u64(50..700))).await;
+}
+
+/// Creates only: what a set is must not change under it here.
+async fn create(site: &Site, set: &Set) -> Result<String> {
+    let object = serde_json::from_value(set.object().clone())?;
+    Ok(site.api::<LeaderWorkerSet>().create(&PostParams::default(), &object).await?.name_any())
+}
+
+/// Every set is available, or says truthfully that groups of it have no place.
+async fn adds_up(site: &Site) -> Result<()> {
+    let pods = site.api::<Pod>().list(&ListParams::default()).await?.items;
+    let domains = pools_in_use(site, &pods);
+    for set in site.api::<LeaderWorkerSet>().list(&ListParams::default()).await?.items {
+        let (name, status) = (set.name_any(), status_of(&set));
+        ensure!(status.observed_generation == set.metadata.generation, "{name} is not up to date");
+        let is = |type_: &str| condition(&set, type_).is_some_and(|condition| condition.status == "True");
+        if is(AVAILABLE) && status.ready_replicas == set.replicas() && status.replicas == set.replicas() {
+            ensure!(!is(PLACEMENT_PENDING), "{name} is available and has groups without a place");
+            continue;
+        }
+        let pending = condition(&set, PLACEMENT_PENDING).filter(|condition| condition.status == "True");
+        let Some(pending) = pending else { anyhow::bail!("{name} is neither available nor pending: {status:#?}") };
+        // Pools have two nodes; a group of three never fits, smaller ones fit any pool without pods.
+        let size = set.spec.leader_worker_template.size.unwrap_or(1);
+        let free: Vec<&&str> = POOLS.iter().filter(|pool| !domains.contains(**pool)).collect();
+        ensure!(size > 2 || free.is_empty(), "{name} says {:?}, and {free:?} are free", pending.message);
+        ensure!(pending.message.contains("groups wait for placement"), "{name}: {}", pending.message);
+    }
+    Ok(())
+}
+
+/// The pools that some exclusive group is in or sent to.
+fn pools_in_use(site: &Site, pods: &[Pod]) -> BTreeSet<String> {
+    let sent = |pod: &Pod| pod.spec.as_ref()?.node_selector.as_ref()?.get(site.key()).cloned();
+    pods.iter().filter_map(sent).collect()
+}
+
+#[tokio::test]
+async fn after_any_mess_everything_adds_up_and_nothing_is_left() {
+    let (_turn, cluster) = alone().await;
+    let seconds = std::env::var("MUSTER_CHAOS_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(40);
+    let seed = seed();
+    let mut site = Site::new("chaos").await.unwrap();
+    for pool in POOLS {
+        site.pool(pool, 2).await.unwrap();
+    }
+    let policy = json!({
+        "apiVersion": "policy.muster.dev/v1alpha1",
+        "kind": "PlacementPolicy",
+        "metadata": { "name": site.name() },
+        "spec": { "source": { "builtIn": "node-pool" }, "settings": { "keys": [site.key()] } },
+    });
+    cluster.kubectl_with(&["apply", "-f", "-"], &policy.to_string()).await.unwrap();
+
+    let watch = Exclusivity::watch(&site, "x").await.unwrap();
+    let killer = Killer::start(cluster, seed);
+    let mut random = Rng::with_seed(seed);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        shake(&mut random, &site).await;
+    }
+    let kills = killer.stop(cluster).await;
+    let settled = Instant::now();
+    eventually(PATIENCE, || adds_up(&site)).await.unwrap();
+    println!("{kills} kills; everything added up after {:.1?}", settled.elapsed());
+
+    site.kubectl(&["delete", "lws", "--all"]).await.unwrap();
+    eventually(PATIENCE, || async {
+        let mut left = BTreeMap::new();
+        for kind in ["lws", "pods", "statefulsets", "services", "controllerrevisions"] {
+            left.insert(kind, objects_of(&site, kind).await?);
+        }
+        ensure!(left.values().all(BTreeSet::is_empty), "there are still {left:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let moments = watch.finish().unwrap();
+    println!("{moments} moments");
+    cluster.kubectl(&["delete", "placementpolicy", site.name()]).await.unwrap();
+}

@@ -16,10 +16,9 @@ use muster_api::names::Unplaceable;
 use crate::admission::Choice;
 use crate::advice::Placement;
 use crate::ask::{Question, group_id};
-use crate::cluster::{Explanation, GroupId, Holding, Index, Scope, Shape, Snapshot, Verdict, View};
+use crate::cluster::{Explanation, Holding, Index, Scope, Shape, Snapshot, Verdict, View};
 use crate::placement::check::{Assignment, Checked, Checker, Rejection};
 use crate::placement::{Answer, Decision, Demand, LevelId, NodeId, Reason, Request, ShapeId, Unit};
-use crate::pods;
 use crate::record::Record;
 
 /// Who decides when no policy does.
@@ -361,11 +360,6 @@ pub fn nodes_of(index: &mut Index, level: &str, domain: &str) -> BTreeSet<String
 pub fn recorded_domain(question: &Question<'_>) -> Option<(String, String)> {
     let record = Record::of(question.leader)?;
     Some((record.level?, record.domain?))
-}
-
-/// Names a question's group for memory that outlives a pod.
-pub fn name_of(set: &LeaderWorkerSet, question: &Question<'_>) -> GroupId {
-    GroupId { namespace: set.set_namespace().to_owned(), leader_pod: pods::name(question.leader).to_owned() }
 }
 
 #[cfg(test)]

@@ -162,12 +162,22 @@ fn chart(cache: &Cache) -> Result<()> {
     }
     for values in files(&chart.join("ci/refused"))? {
         let output = helm(cache, "template", &chart).arg("--values").arg(&values).output().context("starting helm")?;
+        let expected = refusal(&values)?;
+        let said = String::from_utf8_lossy(&output.stderr);
         if output.status.success() {
             bail!("helm template accepts {}, which it must refuse", values.display());
         }
+        ensure!(said.contains(&expected), "helm template refuses {} without saying {expected:?}:\n{said}", values.display());
         println!("✓ helm template refuses {}", name(&values));
     }
     Ok(())
+}
+
+/// What the refusal of a values file must say: the rest of its first line, `# refused: …`.
+fn refusal(values: &Path) -> Result<String> {
+    let text = fs::read_to_string(values).with_context(|| format!("reading {}", values.display()))?;
+    let first = text.lines().next().and_then(|line| line.strip_prefix("# refused: "));
+    first.map(|text| text.trim().to_owned()).with_context(|| format!("{} does not begin with `# refused: `", values.display()))
 }
 
 fn helm(cache: &Cache, task: &str, chart: &Path) -> Command {

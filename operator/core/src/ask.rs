@@ -77,12 +77,16 @@ fn shape_of(pod: &Pod) -> Option<Shape> {
     Shape::of(pod.spec.as_ref()?).ok()
 }
 
-/// The leader as its author made it: a leader that was released carries requirements of ours that keep it out of the domains that
-/// were no good then, and must not speak against them for ever.
-fn leader_shape(leader: &Pod) -> Option<Shape> {
-    let Some(record) = Record::of(leader).filter(|record| record.released) else { return shape_of(leader) };
+/// The leader as its author made it, so that it can be asked where else it could go: a leader that was placed or released carries a
+/// selector or requirements of ours, which must not speak against every other domain.
+fn leader_shape(set: &LeaderWorkerSet, leader: &Pod) -> Option<Shape> {
+    let Some(record) = Record::of(leader) else { return shape_of(leader) };
     let mut spec = leader.spec.clone()?;
-    if let Some(level) = &record.level {
+    if let Some(selector) = &mut spec.node_selector {
+        let authors = set.leader_template().0.pointer("/spec/nodeSelector");
+        selector.retain(|key, _| !record.selector.contains_key(key) || authors.is_some_and(|own| own.get(key).is_some()));
+    }
+    if let Some(level) = record.level.as_ref().filter(|_| record.released) {
         without_release_affinity(&mut spec, level);
     }
     Shape::of(&spec).ok()
@@ -107,8 +111,8 @@ fn without_release_affinity(spec: &mut PodSpec, level: &str) {
 }
 
 /// Everything a whole group needs; `None` for a template whose quantities can't be read.
-fn whole_demand(leader: &Pod, shapes: &WorkerShapes) -> Option<Vec<(Shape, u32)>> {
-    let mut demand = vec![(leader_shape(leader)?, 1)];
+fn whole_demand(set: &LeaderWorkerSet, leader: &Pod, shapes: &WorkerShapes) -> Option<Vec<(Shape, u32)>> {
+    let mut demand = vec![(leader_shape(set, leader)?, 1)];
     let workers = size_of(leader).saturating_sub(1);
     if workers > 0 {
         demand.push((shapes.get(pods::revision(leader)?)?.clone(), workers));
@@ -146,7 +150,7 @@ pub fn placement<'a>(
             },
             Standing::Bound { .. } | Standing::Free | Standing::Loose => continue,
         };
-        if let Some(demand) = whole_demand(leader, &shapes) {
+        if let Some(demand) = whole_demand(set, leader, &shapes) {
             questions.push(Question { group: index, leader, demand, concern });
         }
     }

@@ -80,3 +80,17 @@ fn a_released_leader_asks_for_what_its_author_asked_for() {
         assert_eq!(questions[0].demand[0], (expected, 1));
     }
 }
+
+#[test]
+fn a_stuck_leader_asks_for_a_place_without_the_selector_of_the_one_it_has() {
+    let (set, observed, choice) = observed(|leader| {
+        let why = json!({ "code": "Fits", "message": "" });
+        record(leader, &json!({ "by": "exclusive", "level": "rack", "domain": "r1", "selector": { "rack": "r1" }, "reason": why }));
+        leader["spec"]["nodeSelector"] = json!({ "rack": "r1", "zone": "a" });
+        unschedulable(leader);
+    });
+    let questions = placement(&set, &observed, &choice, Duration::from_secs(30), now());
+    let author = json!({ "containers": [{ "name": "main", "image": "image:1" }], "nodeSelector": { "zone": "a" } });
+    let expected = crate::cluster::Shape::of(&serde_json::from_value(author).unwrap()).unwrap();
+    assert_eq!(questions[0].demand[0], (expected, 1));
+}

@@ -124,12 +124,17 @@ impl Snapshot {
 
     fn describe(&self, pods: &[Demand]) -> String {
         let total: u32 = pods.iter().map(|demand| demand.pods).sum();
-        let parts: Vec<_> = pods
-            .iter()
-            .filter(|demand| demand.pods > 0)
-            .filter_map(|demand| Some((demand.pods, self.view().shapes.get(demand.shape.0 as usize)?.requests())))
-            .map(|(pods, requests)| format!("{pods} × {requests}"))
-            .collect();
+        // Leader and workers are separate demands; told apart only where they ask for different things.
+        let mut parts: Vec<(u32, String)> = Vec::new();
+        for demand in pods.iter().filter(|demand| demand.pods > 0) {
+            let Some(shape) = self.view().shapes.get(demand.shape.0 as usize) else { continue };
+            let requests = shape.requests().to_string();
+            match parts.iter_mut().find(|(_, known)| *known == requests) {
+                Some((pods, _)) => *pods += demand.pods,
+                None => parts.push((demand.pods, requests)),
+            }
+        }
+        let parts: Vec<_> = parts.into_iter().map(|(pods, requests)| format!("{pods} × {requests}")).collect();
         format!("{total} {}: {}", plural(total, "pod", "pods"), parts.join(", "))
     }
 }

@@ -35,9 +35,13 @@ async fn values_reach_the_operator() -> Result<()> {
     let config: Value = serde_norway::from_str(&config)?;
     assert_eq!(config["placement"]["unplaceableGraceSeconds"], 2);
     assert_eq!(config["placement"]["stuckGraceSeconds"], 3);
-    let log = std::fs::read_to_string(cluster.operator().log())?;
-    assert!(log.contains("DEBUG"), "the log level of the chart is not what the operator logs with");
-    Ok(())
+    cluster.namespace("values").await?.apply(&Set::new("vllm").manifest()).await?;
+    eventually(PATIENCE, || async {
+        let log = std::fs::read_to_string(cluster.operator().log())?;
+        ensure!(log.contains(" DEBUG "), "no debug lines, as log.level asks for, in {}", cluster.operator().log().display());
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

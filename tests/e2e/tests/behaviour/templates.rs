@@ -72,7 +72,7 @@ async fn a_template_field_that_nobody_knows_yet_stays_in_the_set() -> Result<()>
 
 fn environment(container: &Value) -> Vec<(&str, &str)> {
     let variables = container["env"].as_array().into_iter().flatten();
-    variables.map(|variable| (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap_or("-"))).collect()
+    variables.map(|variable| (variable["name"].as_str().unwrap_or("-"), variable["value"].as_str().unwrap_or("-"))).collect()
 }
 
 #[tokio::test]

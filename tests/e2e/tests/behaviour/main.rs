@@ -7,6 +7,8 @@ mod chart;
 mod examples;
 mod exclusive;
 mod ownership;
+mod restart;
+mod rollout;
 mod sets;
 mod startup;
 mod templates;

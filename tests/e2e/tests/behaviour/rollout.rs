@@ -1,0 +1,61 @@
+//! A changed template reaches every group.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use muster_cluster::{Namespace, eventually};
+use muster_e2e::{PATIENCE, Set, Site, await_ready, domains, of_set, pods};
+
+/// Waits until every pod runs this image and nothing is left of the revisions before.
+async fn await_image(namespace: &Namespace, set: &str, image: &str, count: usize) -> Result<()> {
+    eventually(PATIENCE, || async {
+        let pods = pods(namespace, set).await?;
+        let updated = pods.values().filter(|pod| {
+            let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+            containers.into_iter().all(|container| container.image.as_deref() == Some(image))
+        });
+        let updated = updated.count();
+        ensure!(updated == count && pods.len() == count, "{updated} of {} pods run {image}", pods.len());
+        Ok(())
+    })
+    .await?;
+    await_ready(namespace, set).await?;
+    eventually(PATIENCE, || async {
+        let revisions = of_set::<ControllerRevision>(namespace, set).await?;
+        let ours = revisions.values().filter(|revision| {
+            let owners = revision.metadata.owner_references.iter().flatten();
+            owners.into_iter().any(|owner| owner.kind == "LeaderWorkerSet")
+        });
+        let left = ours.count();
+        ensure!(left == 1, "{left} revisions of the set are left");
+        Ok(())
+    })
+    .await
+}
+
+const IMAGE: &str = r#"[{"op": "replace", "path": "/spec/leaderWorkerTemplate/workerTemplate/spec/containers/0/image", "value": "example.com/main:2"}]"#;
+
+#[tokio::test]
+async fn a_new_image_reaches_leaders_and_workers_of_every_group() -> Result<()> {
+    let namespace = muster_cluster::Cluster::shared().await.namespace("rollout").await?;
+    namespace.apply(&Set::new("plain").groups(3, 2).manifest()).await?;
+    await_ready(&namespace, "plain").await?;
+    namespace.kubectl(&["patch", "lws", "plain", "--type=json", "-p", IMAGE]).await?;
+    await_image(&namespace, "plain", "example.com/main:2", 6).await?;
+    namespace.has_event("plain", "GroupsUpdating").await
+}
+
+#[tokio::test]
+async fn an_exclusive_set_is_updated_where_no_domain_is_to_spare() -> Result<()> {
+    let mut site = Site::new("rollout").await?;
+    site.pool("a", 2).await?;
+    site.pool("b", 2).await?;
+    site.apply(&Set::new("tight").groups(2, 2).on(&site, 8).exclusive(site.key()).manifest()).await?;
+    await_ready(&site, "tight").await?;
+    site.kubectl(&["patch", "lws", "tight", "--type=json", "-p", IMAGE]).await?;
+    await_image(&site, "tight", "example.com/main:2", 4).await?;
+    let domains = domains(&site, "tight", site.key()).await?;
+    ensure!(domains.values().all(|of_group| of_group.len() == 1), "{domains:?}");
+    let taken: std::collections::BTreeSet<_> = domains.values().flatten().collect();
+    ensure!(taken.len() == 2, "{domains:?}");
+    Ok(())
+}

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A set of any kind. Exclusive ones are called `x…` and live in pools, the others `s…` and live beside them.
 fn any(random: &mut Rng, site: &Site, number: usize) -> (String, Set) {
-    let exclusive = number % 2 == 0;
+    let exclusive = number.is_multiple_of(2);
     let name = format!("{}{number}", if exclusive { 'x' } else { 's' });
     let mut set = Set::new(&name).groups(random.i32(0..4), random.i32(1..4));
     if random.bool() {

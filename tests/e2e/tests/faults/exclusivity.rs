@@ -35,7 +35,7 @@ impl Exclusivity {
         let (notes, key, prefix) = (seen.clone(), site.key().to_owned(), prefix.to_owned());
         let mut events = watcher(site.api::<Pod>(), watcher::Config::default()).boxed();
         let task = tokio::spawn(async move {
-            let mut pods: HashMap<String, (String, String)> = HashMap::new();
+            let mut pods: HashMap<String, Member> = HashMap::new();
             while let Some(event) = events.next().await {
                 match event {
                     Ok(Event::Apply(pod) | Event::InitApply(pod)) => match place(&pod, &key, &domains, &prefix) {
@@ -62,20 +62,37 @@ impl Exclusivity {
     }
 }
 
+/// One pod of a group, in a domain.
+struct Member {
+    group: String,
+    domain: String,
+    /// For whoever has to find out how it came there.
+    shown: String,
+}
+
 /// The group of a pod and the domain that it is bound in or sent to.
-fn place(pod: &Pod, key: &str, domains: &HashMap<String, String>, prefix: &str) -> Option<(String, String)> {
+fn place(pod: &Pod, key: &str, domains: &HashMap<String, String>, prefix: &str) -> Option<Member> {
     let set = pod.labels().get(label::SET_NAME).filter(|set| set.starts_with(prefix))?;
     let group = format!("{set}/{}", pod.labels().get(label::GROUP_INDEX)?);
     let spec = pod.spec.as_ref()?;
     let bound = spec.node_name.as_ref().and_then(|node| domains.get(node));
     let sent = || spec.node_selector.as_ref()?.get(key);
-    Some((group, bound.or_else(sent)?.clone()))
+    let node = spec.node_name.as_deref().unwrap_or("no node");
+    let (uid, leaves) = (pod.uid().unwrap_or_default(), pod.metadata.deletion_timestamp.is_some());
+    let created = pod.creation_timestamp().map(|time| time.0.to_string()).unwrap_or_default();
+    let shown = format!("{} ({uid}, created {created}) on {node}{}", pod.name_any(), if leaves { ", leaving" } else { "" });
+    Some(Member { group, domain: bound.or_else(sent)?.clone(), shown })
 }
 
-fn shared(pods: &HashMap<String, (String, String)>) -> Vec<String> {
-    let mut groups: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (group, domain) in pods.values() {
-        groups.entry(domain).or_default().insert(group);
+fn shared(pods: &HashMap<String, Member>) -> Vec<String> {
+    let mut members: BTreeMap<&str, Vec<&Member>> = BTreeMap::new();
+    for member in pods.values() {
+        members.entry(&member.domain).or_default().push(member);
     }
-    groups.into_iter().filter(|(_, groups)| groups.len() > 1).map(|(domain, groups)| format!("{domain}: {groups:?}")).collect()
+    let crowded = |members: &Vec<&Member>| members.iter().any(|member| member.group != members[0].group);
+    let shown = |(domain, members): (&str, Vec<&Member>)| {
+        let shown: BTreeSet<&str> = members.iter().map(|member| member.shown.as_str()).collect();
+        format!("{domain}: {}", shown.into_iter().collect::<Vec<_>>().join("; "))
+    };
+    members.into_iter().filter(|(_, members)| crowded(members)).map(shown).collect()
 }

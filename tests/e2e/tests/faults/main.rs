@@ -1,6 +1,7 @@
 //! Things that break: the operator, the API server, the certificates. What must hold afterwards, and at every moment until then.
 //!
 //! The tests of this program take turns, because they break what they share.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up must fail")]
 
 mod admission;
 mod chaos;

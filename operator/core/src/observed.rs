@@ -94,11 +94,11 @@ impl<'a> Group<'a> {
     }
 
     /// Upstream's reading of a worker StatefulSet that is ready: every replica it wants is available, and at one revision.
-    /// Unlike upstream, also observed at its current generation.
+    /// Unlike upstream, a status that says which generation it speaks of must speak of the current one.
     pub fn workers_ready(&self) -> bool {
         let Some(workers) = self.worker_set else { return false };
         let (Some(spec), Some(status)) = (&workers.spec, &workers.status) else { return false };
-        status.observed_generation == workers.metadata.generation
+        status.observed_generation.is_none_or(|seen| Some(seen) == workers.metadata.generation)
             && spec.replicas.unwrap_or(1) == status.available_replicas.unwrap_or(0)
             && status.current_revision == status.update_revision
     }

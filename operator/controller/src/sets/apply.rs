@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Pro
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
+use muster_api::conditions::event;
 use muster_api::names::annotation;
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
 use muster_core::cluster::GroupId;
@@ -58,7 +59,10 @@ async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool,
     if changed {
         cx.metrics.write(&step.write);
         tracing::info!(write = %step.write, "wrote");
-        if let Write::DeleteLeader { name, .. } = &step.write {
+        let restart = step.done.as_ref().is_some_and(|note| note.reason == event::RECREATE_GROUP);
+        if let Write::DeleteLeader { name, .. } = &step.write
+            && restart
+        {
             let group = GroupId { namespace: set.set_namespace().to_owned(), leader_pod: name.clone() };
             cx.restarts.happened(group, cx.now());
         }
@@ -131,14 +135,14 @@ where
     }
 }
 
-/// Deletes an object. `false` when it is gone already.
+/// Deletes an object. `false` when it is gone already, or is not the one that was meant any more.
 async fn delete<K>(api: &Api<K>, name: &str, options: &DeleteParams) -> kube::Result<bool>
 where
     K: Clone + DeserializeOwned + Debug,
 {
     match api.delete(name, options).await {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(false),
         Err(error) => Err(error),
     }
 }

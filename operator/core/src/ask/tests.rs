@@ -85,7 +85,10 @@ fn a_released_leader_asks_for_what_its_author_asked_for() {
 fn a_stuck_leader_asks_for_a_place_without_the_selector_of_the_one_it_has() {
     let (set, observed, choice) = observed(|leader| {
         let why = json!({ "code": "Fits", "message": "" });
-        record(leader, &json!({ "by": "exclusive", "level": "rack", "domain": "r1", "selector": { "rack": "r1" }, "reason": why }));
+        record(
+            leader,
+            &json!({ "by": "exclusive", "level": "rack", "domain": "r1", "selector": { "rack": "r1" }, "reason": why }),
+        );
         leader["spec"]["nodeSelector"] = json!({ "rack": "r1", "zone": "a" });
         unschedulable(leader);
     });

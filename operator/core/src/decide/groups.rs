@@ -29,18 +29,21 @@ const REVISION_MISSING: Duration = Duration::from_secs(1);
 
 type Selector = BTreeMap<String, String>;
 
+/// What every group's decision is made from.
+pub(super) struct Inputs<'a> {
+    pub(super) set: &'a LeaderWorkerSet,
+    pub(super) observed: &'a Observed,
+    pub(super) current: &'a revisions::Current,
+    pub(super) choice: &'a Choice,
+    pub(super) advice: &'a Advice,
+    /// Groups from this index on are replaced now if they are not at the current revision; `None` before the StatefulSet
+    /// controller has seen the template that their successors are to be made from.
+    pub(super) replace_from: Option<u32>,
+    pub(super) target: Target,
+}
+
 /// Plans every group's writes. Returns the groups that wait for placement, with the reason of each.
-#[expect(clippy::too_many_arguments, reason = "the inputs of a decision, each a different thing")]
-pub(super) fn decide(
-    set: &LeaderWorkerSet,
-    observed: &Observed,
-    groups: &BTreeMap<u32, Group<'_>>,
-    current: &revisions::Current,
-    choice: &Choice,
-    advice: &Advice,
-    target: Target,
-    plan: &mut Plan,
-) -> BTreeMap<u32, Reason> {
+pub(super) fn decide(inputs: &Inputs<'_>, groups: &BTreeMap<u32, Group<'_>>, plan: &mut Plan) -> BTreeMap<u32, Reason> {
     let mut pending = BTreeMap::new();
     for (index, group) in groups {
         let Some(leader) = group.live_leader() else { continue };
@@ -48,16 +51,16 @@ pub(super) fn decide(
             plan.notes.push(ordinals_unsupported(leader));
             continue;
         }
-        if start_over(set, group, leader, advice, plan) {
+        if replace_outdated(inputs, *index, leader, plan) || start_over(inputs, group, leader, plan) {
             continue;
         }
-        create_group_service(set, observed, *index, leader, plan);
+        create_group_service(inputs.set, inputs.observed, *index, leader, plan);
         // A group beyond the replicas is about to be removed by the StatefulSet controller: no room is taken for it.
-        if *index >= target.replicas && pods::is_gated(leader) {
+        if *index >= inputs.target.replicas && pods::is_gated(leader) {
             continue;
         }
-        match place(choice, advice.placements.get(index), leader, plan) {
-            Where::Settled(selector) => workers(set, observed, group, leader, &selector, current, advice, plan),
+        match place(inputs.choice, inputs.advice.placements.get(index), leader, plan) {
+            Where::Settled(selector) => workers(inputs, group, leader, &selector, plan),
             Where::Waiting(reason) => {
                 pending.insert(*index, reason);
             }
@@ -67,10 +70,27 @@ pub(super) fn decide(
     pending
 }
 
+/// Deletes an outdated leader that the rollout's partition has let go, so that its successor is made from the new template.
+///
+/// The StatefulSet controller would do it too, but one leader at a time unless a feature gate is on that stock clusters don't
+/// have; how many groups may be down at once is the partition's business, and it has been decided. Returns whether the group
+/// is on its way out.
+fn replace_outdated(inputs: &Inputs<'_>, index: u32, leader: &Pod, plan: &mut Plan) -> bool {
+    let due = inputs.replace_from.is_some_and(|from| (from..inputs.target.replicas).contains(&index));
+    // A leader that names no revision was not made by the leader StatefulSet, and its successor wouldn't name one either.
+    let outdated = pods::revision(leader).is_some_and(|key| key != inputs.current.key);
+    if !due || !outdated {
+        return false;
+    }
+    let (name, uid) = (pods::name(leader).to_owned(), pods::uid(leader).to_owned());
+    plan.push(Write::DeleteLeader { name, uid, resource_version: None }, None, None);
+    true
+}
+
 /// Restarts the group if its restart policy says so. All of it goes: the leader is deleted after its dependents, and a new group
 /// begins with its successor. Returns whether the group is on its way out.
-fn start_over(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod, advice: &Advice, plan: &mut Plan) -> bool {
-    match restart::judge(set, group) {
+fn start_over(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan: &mut Plan) -> bool {
+    match restart::judge(inputs.set, group) {
         restart::Verdict::Fine => false,
         restart::Verdict::Remember(members) => {
             if let Some(workers) = group.worker_set {
@@ -81,7 +101,7 @@ fn start_over(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod, advice: &A
             false
         }
         restart::Verdict::StartOver { because } => {
-            if let Some(pause) = advice.restart_pauses.get(&group.index) {
+            if let Some(pause) = inputs.advice.restart_pauses.get(&group.index) {
                 plan.requeue_within(*pause);
                 return false;
             }
@@ -211,17 +231,8 @@ fn delete_leader(leader: &Pod, reason: &Reason, plan: &mut Plan) {
 }
 
 /// Creates the group's worker StatefulSet, or raises its replicas, as far as the startup policy admits its ranks.
-#[expect(clippy::too_many_arguments, reason = "the inputs of a decision, each a different thing")]
-fn workers(
-    set: &LeaderWorkerSet,
-    observed: &Observed,
-    group: &Group<'_>,
-    leader: &Pod,
-    selector: &Selector,
-    current: &revisions::Current,
-    advice: &Advice,
-    plan: &mut Plan,
-) {
+fn workers(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, selector: &Selector, plan: &mut Plan) {
+    let Inputs { set, observed, current, advice, .. } = *inputs;
     let admitted = advice.workers.get(&group.index).map_or(0, |admitted| admitted.workers);
     let admitted = admitted.min(size_of(leader).saturating_sub(1));
     let leader_name = pods::name(leader);

@@ -62,7 +62,9 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     let revision = revisions::current(set, leader_set, observed, &mut plan);
     let target = apply_leader_set(set, leader_set, &revision, &groups, &mut plan);
     create_shared_service(set, observed, &mut plan);
-    let pending = groups::decide(set, observed, &groups, &revision, choice, advice, target, &mut plan);
+    let replace_from = leader_set.filter(|_| !revision.changed).and_then(|existing| settled_partition(existing, target));
+    let inputs = groups::Inputs { set, observed, current: &revision, choice, advice, replace_from, target };
+    let pending = groups::decide(&inputs, &groups, &mut plan);
 
     let leaders = leader_set.and_then(|existing| existing.status.as_ref()).map_or(0, |status| status.replicas);
     let evidence =
@@ -132,6 +134,12 @@ fn apply_leader_set(
 /// Groups that a budget stands for; validation keeps out what is no number.
 fn budget(value: &IntOrString, replicas: i32, rounding: Rounding) -> u32 {
     u32::try_from(scaled(value, replicas, rounding).unwrap_or(0)).unwrap_or(0)
+}
+
+/// The partition that the StatefulSet controller acts on: it has seen the StatefulSet as it stands. `None` before that.
+fn settled_partition(existing: &StatefulSet, target: Target) -> Option<u32> {
+    let seen = existing.status.as_ref().and_then(|status| status.observed_generation);
+    (seen.is_some() && seen == existing.metadata.generation).then(|| leader_set_now(existing).partition.max(target.partition))
 }
 
 fn leader_set_now(existing: &StatefulSet) -> Current {

@@ -340,3 +340,46 @@ fn a_set_that_is_being_deleted_is_left_to_garbage_collection() {
     let set = set(|raw| raw["metadata"]["deletionTimestamp"] = json!("2026-11-22T11:59:00Z"));
     assert_eq!(first_plan(&set), Plan::default());
 }
+
+/// A rollout of four groups of which the partition has let `from` and above go.
+fn rolling(from: i32, seen: i64) -> (LeaderWorkerSet, Observed) {
+    let two_at_once = |raw: &mut Value| {
+        raw["spec"]["replicas"] = json!(4);
+        raw["spec"]["leaderWorkerTemplate"]["size"] = json!(1);
+        raw["spec"]["rolloutStrategy"] = json!({
+            "type": "RollingUpdate",
+            "rollingUpdateConfiguration": { "maxUnavailable": 2, "maxSurge": 0, "partition": 0 },
+        });
+    };
+    let old = set(two_at_once);
+    let mut observed = written(&first_plan(&old));
+    (0..4).for_each(|group| with_leader(&mut observed, group, ready));
+    let new = set(|raw| {
+        two_at_once(raw);
+        raw["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"][0]["image"] = json!("image:2");
+    });
+    let begun = decide(&new, &observed, &Choice::default(), &Advice::default(), now());
+    let after = written(&begun);
+    observed.revisions.extend(after.revisions);
+    let mut leaders = serde_json::to_value(&*after.stateful_sets["serve"]).unwrap();
+    leaders["metadata"]["generation"] = json!(3);
+    leaders["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = json!(from);
+    leaders["status"] = json!({ "replicas": 4, "observedGeneration": seen });
+    observed.stateful_sets.insert("serve".to_owned(), Arc::new(serde_json::from_value(leaders).unwrap()));
+    (new, observed)
+}
+
+#[test]
+fn a_rollout_replaces_all_leaders_that_its_partition_has_let_go_at_once() {
+    let (set, observed) = rolling(2, 3);
+    let plan = decide(&set, &observed, &Choice::default(), &Advice::default(), now());
+    let deleted: Vec<String> = lines(&plan).into_iter().filter(|line| line.starts_with("delete leader")).collect();
+    assert_eq!(deleted, ["delete leader serve-2", "delete leader serve-3"]);
+}
+
+#[test]
+fn a_rollout_replaces_no_leader_before_its_successors_template_is_known() {
+    let (set, observed) = rolling(2, 2);
+    let plan = decide(&set, &observed, &Choice::default(), &Advice::default(), now());
+    assert!(!lines(&plan).iter().any(|line| line.starts_with("delete leader")), "{plan}");
+}

@@ -1,9 +1,12 @@
 //! A changed template reaches every group.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use muster_cluster::{Namespace, eventually};
+use muster_cluster::{Namespace, eventually, is_ready};
 use muster_e2e::{PATIENCE, Set, Site, await_ready, domains, of_set, pods};
+use serde_json::json;
 
 /// Waits until every pod runs this image and nothing is left of the revisions before.
 async fn await_image(namespace: &Namespace, set: &str, image: &str, count: usize) -> Result<()> {
@@ -42,6 +45,30 @@ async fn a_new_image_reaches_leaders_and_workers_of_every_group() -> Result<()> 
     namespace.kubectl(&["patch", "lws", "plain", "--type=json", "-p", IMAGE]).await?;
     await_image(&namespace, "plain", "example.com/main:2", 6).await?;
     namespace.has_event("plain", "GroupsUpdating").await
+}
+
+#[tokio::test]
+async fn groups_within_the_budget_are_replaced_together() -> Result<()> {
+    let namespace = muster_cluster::Cluster::shared().await.namespace("rollout").await?;
+    let three_at_once = json!({ "spec": { "rolloutStrategy": {
+        "type": "RollingUpdate",
+        "rollingUpdateConfiguration": { "maxUnavailable": 3, "maxSurge": 0, "partition": 0 },
+    } } });
+    // Behind a gate of the author's the new leaders never get ready, so the rollout stands still once its budget is spent.
+    let gate = r#"[{"op": "add", "path": "/spec/leaderWorkerTemplate/workerTemplate/spec/schedulingGates", "value": [{"name": "example.com/held-back"}]}]"#;
+    namespace.apply(&Set::new("wide").groups(4, 1).with(&three_at_once).manifest()).await?;
+    await_ready(&namespace, "wide").await?;
+    namespace.kubectl(&["patch", "lws", "wide", "--type=json", "-p", gate]).await?;
+    eventually(PATIENCE, || async {
+        let pods = pods(&namespace, "wide").await?;
+        let held: Vec<&str> = pods.iter().filter(|(_, pod)| !is_ready(pod)).map(|(name, _)| name.as_str()).collect();
+        ensure!(held == ["wide-1", "wide-2", "wide-3"], "{held:?} are being updated");
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    ensure!(pods(&namespace, "wide").await?.get("wide-0").is_some_and(is_ready), "more groups are down than the budget allows");
+    Ok(())
 }
 
 #[tokio::test]

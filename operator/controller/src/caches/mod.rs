@@ -102,7 +102,7 @@ impl Caches {
         spawn.start(|caches| Sets::new(caches, writer));
         spawn.start(|caches| Nodes { caches });
         spawn.start(|caches| Pods { caches });
-        spawn.start(|caches| Kept { caches, shelf: |caches| &caches.stateful_sets, slim: prune::stateful_set, then: owner_due });
+        spawn.start(|caches| StatefulSets { caches });
         spawn.start(|caches| Kept { caches, shelf: |caches| &caches.services, slim: prune::service, then: owner_due });
         spawn.start(|caches| Kept { caches, shelf: |caches| &caches.revisions, slim: prune::revision, then: |_, _| {} });
         spawn.start(|caches| Kept { caches, shelf: |caches| &caches.namespaces, slim: |object| object, then: residents_due });
@@ -165,7 +165,9 @@ impl Caches {
 
     /// Takes a StatefulSet likewise.
     pub(crate) fn put_stateful_set(&self, object: StatefulSet) {
-        self.stateful_sets.put(prune::stateful_set(object));
+        let object = prune::stateful_set(object);
+        self.update_index(|index| index.apply_worker_set(&object));
+        self.stateful_sets.put(object);
     }
 
     /// Changes the index, and wakes those who wait for room if that changed what it says.
@@ -287,6 +289,25 @@ impl Sink<Node> for Nodes {
 
     fn take(&mut self, _: &str, name: &str) {
         self.caches.update_index(|index| index.remove_node(name));
+    }
+}
+
+struct StatefulSets {
+    caches: Arc<Caches>,
+}
+
+impl Sink<StatefulSet> for StatefulSets {
+    fn put(&mut self, object: StatefulSet) {
+        let meta = object.metadata.clone();
+        self.caches.put_stateful_set(object);
+        owner_due(&self.caches, &meta);
+    }
+
+    fn take(&mut self, namespace: &str, name: &str) {
+        self.caches.update_index(|index| index.remove_worker_set(namespace, name));
+        if let Some(object) = self.caches.stateful_sets.take(namespace, name) {
+            owner_due(&self.caches, &object.metadata);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use muster_api::policy::{OnFailure, PolicyMode};
 use muster_core::placement::Reason;
-use muster_policy_host::{CallOutcome, Permit};
+use muster_policy_host::{CallError, CallOutcome, Permit};
 
 use super::{Entry, Registry};
 use crate::metrics::Metrics;
@@ -73,9 +73,12 @@ pub(crate) fn ask<C, A>(
         return fall_back(&entry, metrics, &call, trouble("PolicyQuarantined", message, Some(retry)));
     }
     let outcome = call(component);
-    let failed = outcome.result.as_ref().is_err_and(muster_policy_host::CallError::is_fault);
+    let failed = outcome.result.as_ref().is_err_and(CallError::is_fault);
     let opened = entry.breaker.lock().unwrap_or_else(PoisonError::into_inner).record(Instant::now(), failed);
     count(metrics, name, &outcome);
+    if entry.called(outcome.result.as_ref().err().map(|error| (fault_reason(error, opened), error.to_string()))) {
+        registry.ailing.notify_one();
+    }
     match outcome.result {
         Ok(answers) if entry.spec.mode() == PolicyMode::Observe => (Said::Native { observed: Some(answers) }, None),
         Ok(answers) => (Said::Answers(answers), None),
@@ -85,6 +88,18 @@ pub(crate) fn ask<C, A>(
             fall_back(&entry, metrics, &call, trouble("PolicyFailed", message, Some(Duration::from_secs(5))))
         }
     }
+}
+
+/// The fault as a condition reason: `AnswerTooLarge` for `answer-too-large`.
+fn fault_reason(error: &CallError, quarantined: bool) -> String {
+    if quarantined {
+        return "Quarantined".to_owned();
+    }
+    let capitalised = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
+    };
+    error.kind().split('-').map(capitalised).collect()
 }
 
 fn count<A>(metrics: &Metrics, name: &str, outcome: &CallOutcome<A>) {

@@ -9,11 +9,12 @@ mod pipeline;
 mod status;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use muster_api::policy::PolicySpec;
 use muster_policy_host::{Breaker, Engine, PlacementComponent, StartupComponent};
+use tokio::sync::Notify;
 
 pub(crate) use ask::{Said, Trouble, ask};
 pub(crate) use pipeline::run;
@@ -21,6 +22,7 @@ pub(crate) use pipeline::run;
 /// Everything this replica knows about policies.
 pub(crate) struct Policies {
     engine: Arc<Engine>,
+    ailing: Arc<Notify>,
     /// Those that decide where groups go.
     pub(crate) placement: Registry<PlacementComponent>,
     /// Those that decide when members start.
@@ -29,25 +31,50 @@ pub(crate) struct Policies {
 
 impl Policies {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine: Arc::new(engine), placement: Registry::default(), startup: Registry::default() }
+        let ailing = Arc::new(Notify::new());
+        Self {
+            engine: Arc::new(engine),
+            placement: Registry::new(ailing.clone()),
+            startup: Registry::new(ailing.clone()),
+            ailing,
+        }
     }
+}
+
+/// Reason of the fault that an answer of the policy was refused.
+const REFUSED: &str = "AnswerRejected";
+
+/// How a component's last call ended, as far as its object should say so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Health {
+    /// What went wrong: reason and message.
+    fault: Option<(String, String)>,
+    /// The object doesn't say this yet.
+    untold: bool,
 }
 
 /// The loaded policies of one kind, by name. Readers take an entry once and keep it for their whole decision.
 pub(crate) struct Registry<C> {
     entries: ArcSwap<HashMap<String, Arc<Entry<C>>>>,
-}
-
-impl<C> Default for Registry<C> {
-    fn default() -> Self {
-        Self { entries: ArcSwap::default() }
-    }
+    /// Rings when the health of one of them has changed.
+    ailing: Arc<Notify>,
 }
 
 impl<C> Registry<C> {
+    fn new(ailing: Arc<Notify>) -> Self {
+        Self { entries: ArcSwap::default(), ailing }
+    }
+
     /// The policy of this name, loaded or not; `None` when there is no such object.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Entry<C>>> {
         self.entries.load().get(name).cloned()
+    }
+
+    /// Notes how the check of a policy's answers ended: with the first refusal, or well.
+    pub(crate) fn checked(&self, name: &str, refusal: Option<String>) {
+        if self.get(name).is_some_and(|entry| entry.checked(refusal)) {
+            self.ailing.notify_one();
+        }
     }
 
     fn replace(&self, entries: HashMap<String, Arc<Entry<C>>>) {
@@ -74,9 +101,43 @@ pub(crate) struct Entry<C> {
     /// Why the spec could not be loaded.
     pub(crate) problem: Option<String>,
     breaker: Mutex<Breaker>,
+    health: Mutex<Health>,
 }
 
 impl<C> Entry<C> {
+    /// Notes how a call ended: with a fault's reason and message, or well. Returns whether that is news.
+    fn called(&self, fault: Option<(String, String)>) -> bool {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = health.fault.as_ref().is_some_and(|(reason, _)| reason == REFUSED);
+        if fault.is_none() && refused {
+            // An answer came; whether it is any better than the last one is found out when it is checked.
+            return false;
+        }
+        Self::turn(&mut health, fault)
+    }
+
+    /// Notes how the check of an answer ended: refused with this message, or well. Returns whether that is news.
+    fn checked(&self, refusal: Option<String>) -> bool {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::turn(&mut health, refusal.map(|message| (REFUSED.to_owned(), message)))
+    }
+
+    /// Only another kind of fault is news: the same one with other numbers would be written again and again.
+    fn turn(health: &mut Health, fault: Option<(String, String)>) -> bool {
+        let reason = |fault: &Option<(String, String)>| fault.as_ref().map(|(reason, _)| reason.clone());
+        let news = reason(&health.fault) != reason(&fault);
+        if news {
+            *health = Health { fault, untold: true };
+        }
+        news
+    }
+
+    /// The health, if the object doesn't say so yet; from now on it does.
+    fn news(&self) -> Option<Health> {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut health.untold).then(|| health.clone())
+    }
+
     /// Whether sets of a namespace with these labels may use the policy.
     pub(crate) fn admits(&self, namespace_labels: &BTreeMap<String, String>) -> bool {
         use kube::core::{Selector, SelectorExt as _};

@@ -10,16 +10,14 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
 use muster_api::policy::{ConfigMapSource, Policy, PolicySpec, validate_policy};
 use muster_api::{PlacementPolicy, StartupPolicy};
-use muster_policy_host::{
-    Breaker, Engine, Limits, LoadError, PlacementComponent, PolicyKind, StartupComponent, built_in, built_ins,
-};
+use muster_policy_host::{Engine, Limits, LoadError, PlacementComponent, PolicyKind, StartupComponent, built_in, built_ins};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::status::{Fault, Loading, after, condition_of};
+use super::status::{Fault, Loading, after, condition_of, with_answering};
 use super::{Entry, Policies, Registry};
 use crate::caches::{Caches, SetRef, Shelf};
 use crate::context::Context;
@@ -96,8 +94,11 @@ pub(crate) async fn run(cx: Context, loaded: tokio::sync::watch::Sender<bool>) {
         }
         tokio::select! {
             _ = moves.changed() => {}
+            () = cx.policies.ailing.notified() => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
+        tell_health::<Placement>(&cx).await;
+        tell_health::<Startup>(&cx).await;
     }
 }
 
@@ -182,8 +183,16 @@ async fn load<K: Kind>(
     };
     let loading = Loading { digest, active: component.as_ref().map(K::about), failed };
     let problem = loading.failed.as_ref().map(|fault| fault.message.clone());
-    let entry =
-        Entry { name: object.name_any(), spec, origin, component, previous, problem, breaker: Mutex::new(Breaker::default()) };
+    let entry = Entry {
+        name: object.name_any(),
+        spec,
+        origin,
+        component,
+        previous,
+        problem,
+        breaker: Mutex::default(),
+        health: Mutex::default(),
+    };
     (entry, loading)
 }
 
@@ -211,6 +220,42 @@ async fn component<K: Kind>(cx: &Context, spec: &PolicySpec, bytes: Arc<[u8]>) -
     Err(Fault { condition, reason, message: format!("{error}{hint}") })
 }
 
+/// Says on every policy object whose last call ended otherwise than the one before how it ended.
+async fn tell_health<K: Kind>(cx: &Context) {
+    for (name, entry) in K::registry(&cx.policies).all().iter() {
+        let Some(health) = entry.news() else { continue };
+        let Some(object) = K::shelf(&cx.caches).get("", name) else { continue };
+        let known = object.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let conditions = with_answering(known, health.fault.as_ref(), Timestamp::now());
+        let mut status = json!({ "conditions": conditions });
+        if let Some((reason, message)) = &health.fault {
+            status["lastError"] = json!(message);
+            publish(cx, &*object, EventType::Warning, reason, message).await;
+        }
+        write_status::<K>(cx, name, &json!({ "status": status })).await;
+    }
+}
+
+async fn write_status<K: Kind>(cx: &Context, name: &str, patch: &Value) {
+    let api: Api<K::Object> = Api::all(cx.client.clone());
+    if let Err(error) = api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        tracing::warn!(policy = name, %error, "could not write the policy's status");
+    }
+}
+
+async fn publish(cx: &Context, object: &impl Resource<DynamicType = ()>, type_: EventType, reason: &str, note: &str) {
+    let event = Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(muster_core::text::truncated(note, 1024)),
+        action: "Load".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = cx.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::warn!(policy = ?object.meta().name, %error, "could not publish an event");
+    }
+}
+
 /// Writes the object's status and an event, when they say something new.
 async fn report<K: Kind>(cx: &Context, object: &K::Object, loading: &Loading) {
     let status = after(loading, object.status(), object.meta().generation, Timestamp::now());
@@ -222,27 +267,12 @@ async fn report<K: Kind>(cx: &Context, object: &K::Object, loading: &Loading) {
     if object.status() == Some(&status) {
         return;
     }
-    let api: Api<K::Object> = Api::all(cx.client.clone());
-    if let Err(error) = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await {
-        tracing::warn!(policy = name, %error, "could not write the policy's status");
-    }
-    let event = match &loading.failed {
-        None => Event {
-            type_: EventType::Normal,
-            reason: "Loaded".to_owned(),
-            note: Some(format!("Loaded {}", loading.digest.as_deref().unwrap_or_default())),
-            action: "Load".to_owned(),
-            secondary: None,
-        },
-        Some(fault) => Event {
-            type_: EventType::Warning,
-            reason: fault.reason.to_owned(),
-            note: Some(muster_core::text::truncated(&fault.message, 1024)),
-            action: "Load".to_owned(),
-            secondary: None,
-        },
-    };
-    if let Err(error) = cx.recorder.publish(&event, &object.object_ref(&())).await {
-        tracing::warn!(policy = name, %error, "could not publish an event");
+    write_status::<K>(cx, &name, &json!({ "status": status })).await;
+    match &loading.failed {
+        None => {
+            let note = format!("Loaded {}", loading.digest.as_deref().unwrap_or_default());
+            publish(cx, object, EventType::Normal, "Loaded", &note).await;
+        }
+        Some(fault) => publish(cx, object, EventType::Warning, fault.reason, &fault.message).await,
     }
 }

@@ -8,6 +8,8 @@ use muster_policy_host::Step;
 /// The conditions in the order of the steps, `Ready` last.
 const STEPS: [&str; 4] = ["Fetched", "Accepted", "Compiled", "SettingsValid"];
 const READY: &str = "Ready";
+/// Whether the component answers when it is asked; beside the others, because a policy that loads may still fail.
+const ANSWERING: &str = "Answering";
 
 /// How loading a policy ended.
 #[derive(Debug, Clone)]
@@ -84,6 +86,20 @@ pub(super) fn after(loading: &Loading, before: Option<&PolicyStatus>, generation
     }
 }
 
+/// The conditions with what became of the last call. A policy that was never asked has no such condition.
+pub(super) fn with_answering(conditions: &[Condition], fault: Option<&(String, String)>, now: Timestamp) -> Vec<Condition> {
+    let mut conditions = conditions.to_vec();
+    let (status, reason, message) = match fault {
+        None => ("True", "Answered", "the last call was answered"),
+        Some((reason, message)) => ("False", reason.as_str(), message.as_str()),
+    };
+    let mut answering = condition(ANSWERING, status, reason, message);
+    answering.last_transition_time = Time(now);
+    conditions.retain(|known| known.type_ != ANSWERING);
+    conditions.push(answering);
+    conditions
+}
+
 fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Condition {
     Condition {
         type_: type_.to_owned(),
@@ -118,6 +134,19 @@ mod tests {
         assert_eq!(statuses(&status), expected);
         assert_eq!(status.last_error.as_deref(), Some("bad magic"));
         assert_eq!(status.candidate.unwrap().digest, "sha256:1");
+    }
+
+    #[test]
+    fn a_failed_call_is_told_beside_the_steps_of_loading() {
+        let loading = Loading { failed: None, digest: None, active: None };
+        let status = after(&loading, None, Some(1), Timestamp::UNIX_EPOCH);
+        let fault = ("Trap".to_owned(), "the policy trapped".to_owned());
+        let failing = with_answering(&status.conditions, Some(&fault), Timestamp::UNIX_EPOCH);
+        let last = failing.last().unwrap();
+        assert_eq!((last.type_.as_str(), last.status.as_str(), last.reason.as_str()), ("Answering", "False", "Trap"));
+        let well = with_answering(&failing, None, Timestamp::UNIX_EPOCH);
+        assert_eq!(well.len(), status.conditions.len() + 1);
+        assert_eq!(well.last().unwrap().status, "True");
     }
 
     #[test]

@@ -223,6 +223,13 @@ impl Advising<'_> {
     fn settle(&self, asked: &Asked<'_>, snapshot: &Snapshot, answers: &[Answer], by: &str, advised: &mut Advised) -> Settled {
         let mut settled = self.cx.caches.update_index(|index| placing::settle(index, self.set, asked, snapshot, answers, by));
         settled.placed.keys().for_each(|_| self.cx.metrics.decision(by, "placed"));
+        if by != placing::NATIVE {
+            let first = settled.rejected.iter().next();
+            let owner = &asked.request.owner;
+            let refusal =
+                first.map(|(group, rejection)| format!("its answer for group {group} of {owner} was refused: {rejection}"));
+            self.cx.policies.placement.checked(by, refusal);
+        }
         for (group, rejection) in std::mem::take(&mut settled.rejected) {
             self.cx.metrics.rejected(by, rejection.code.as_str());
             let message = format!("the answer of {by} for group {group} was refused: {rejection}");

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodTemplateSpec, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
@@ -155,10 +155,17 @@ async fn apply_leader_set(cx: &Context, set: &LeaderWorkerSet, step: &Write, obj
         return Ok(false);
     }
     let api: Api<StatefulSet> = Api::namespaced(cx.client.clone(), namespace);
-    let applied = api
-        .patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
-        .await
-        .map_err(|source| Error::Write { what: step.to_string(), source })?;
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let applied = match api.patch(name, &params, &Patch::Apply(object)).await {
+        // Server-side apply refuses fields that the API server doesn't know, where a create would drop them. A template may
+        // have one (a field of a newer Kubernetes, a misspelt one, about which admission has warned), and works without it.
+        Err(kube::Error::Api(_)) if known_fields(object).is_some_and(|known| known != *object) => {
+            let known = known_fields(object).unwrap_or_default();
+            api.patch(name, &params, &Patch::Apply(&known)).await
+        }
+        outcome => outcome,
+    };
+    let applied = applied.map_err(|source| Error::Write { what: step.to_string(), source })?;
     let changed = before.is_none_or(|before| before.metadata.generation != applied.metadata.generation);
     cx.caches.put_stateful_set(applied);
     // As the cache has it, so that later comparisons are of like with like.
@@ -170,6 +177,15 @@ async fn apply_leader_set(cx: &Context, set: &LeaderWorkerSet, step: &Write, obj
         tracing::info!(write = %step, "wrote");
     }
     Ok(changed)
+}
+
+/// The StatefulSet with those fields of its pod template that our bindings know.
+fn known_fields(object: &Value) -> Option<Value> {
+    const TEMPLATE: &str = "/spec/template";
+    let typed: PodTemplateSpec = serde_json::from_value(object.pointer(TEMPLATE)?.clone()).ok()?;
+    let mut known = object.clone();
+    *known.pointer_mut(TEMPLATE)? = serde_json::to_value(typed).ok()?;
+    Some(known)
 }
 
 async fn write_status(cx: &Context, set: &LeaderWorkerSet, status: &LeaderWorkerSetStatus) -> Result<(), Error> {

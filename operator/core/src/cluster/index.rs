@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node as ApiNode, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::amounts::Amounts;
 use super::fit::Fits;
@@ -87,9 +89,23 @@ impl Index {
 
     /// Enters a pod or what is new about it.
     pub fn apply_pod(&mut self, pod: &Pod) {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let Some(facts) = PodFacts::of(pod) else { return self.remove_pod(namespace, name) };
+        self.apply_facts(&pod.metadata, pod.metadata.name.as_deref().unwrap_or_default(), PodFacts::of(pod));
+    }
+
+    /// Enters a group's worker StatefulSet: for as long as it exists it may make pods for the domain it selects, even when its
+    /// leader and its set are gone, so it holds that domain like a pod that is not bound yet.
+    pub fn apply_worker_set(&mut self, workers: &StatefulSet) {
+        self.apply_facts(&workers.metadata, &worker_set_key(workers.metadata.name.as_deref()), PodFacts::of_workers(workers));
+    }
+
+    /// Forgets a worker StatefulSet whose object is gone.
+    pub fn remove_worker_set(&mut self, namespace: &str, name: &str) {
+        self.remove_pod(namespace, &worker_set_key(Some(name)));
+    }
+
+    fn apply_facts(&mut self, meta: &ObjectMeta, name: &str, facts: Option<PodFacts>) {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let Some(facts) = facts else { return self.remove_pod(namespace, name) };
         let key = (namespace.to_owned(), name.to_owned());
         let known = self.pods.get(&key).map(Arc::clone);
         if known.as_deref() == Some(&facts) {
@@ -286,6 +302,11 @@ impl Index {
         self.levels.clear();
         self.fits.forget();
     }
+}
+
+/// What a worker StatefulSet is called among the pods: no pod's name has a slash.
+fn worker_set_key(name: Option<&str>) -> String {
+    format!("statefulset/{}", name.unwrap_or_default())
 }
 
 /// The column with these rows at 0.

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use muster_api::names::label;
 
 use super::amounts::Amounts;
@@ -83,7 +85,7 @@ impl PodFacts {
     pub(crate) fn of(pod: &Pod) -> Option<Self> {
         let spec = pod.spec.as_ref();
         let node = spec.and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty());
-        let member = membership(pod);
+        let member = membership(&pod.metadata);
         if node.is_none() && member.is_none() {
             return None;
         }
@@ -94,13 +96,20 @@ impl PodFacts {
         let selector = spec.filter(|_| node.is_none()).and_then(|spec| spec.node_selector.clone()).unwrap_or_default();
         Some(Self { node, requests, member, selector })
     }
+
+    /// The pods that a worker StatefulSet may still make; `None` if it is no group's, or its pods may go anywhere.
+    pub(crate) fn of_workers(workers: &StatefulSet) -> Option<Self> {
+        let member = Some(membership(&workers.metadata)?);
+        let selector = workers.spec.as_ref()?.template.spec.as_ref()?.node_selector.clone()?;
+        Some(Self { node: None, requests: Amounts::default(), member, selector })
+    }
 }
 
 /// Every pod with a group key is a member, whatever its set asked for: that is whom upstream's anti-affinity sees.
-fn membership(pod: &Pod) -> Option<(GroupId, String)> {
-    let labels = pod.metadata.labels.as_ref()?;
+fn membership(meta: &ObjectMeta) -> Option<(GroupId, String)> {
+    let labels = meta.labels.as_ref()?;
     let key = labels.get(label::GROUP_KEY)?;
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let namespace = meta.namespace.clone().unwrap_or_default();
     let set = labels.get(label::SET_NAME).cloned().unwrap_or_default();
     // A member without an index was not made by a set's controller; its key still tells its group from others.
     let leader_pod = labels.get(label::GROUP_INDEX).map_or_else(|| key.clone(), |index| format!("{set}-{index}"));

@@ -6,6 +6,15 @@ use muster_cluster::Cluster;
 use muster_e2e::{Set, await_ready, get, pods};
 use serde_json::{Value, json};
 
+#[tokio::test]
+async fn a_misspelt_field_in_a_template_is_warned_about_and_keeps_no_set_from_running() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("misspelt").await?;
+    let misspelt =
+        json!({ "spec": { "leaderWorkerTemplate": { "workerTemplate": { "spec": { "dnsPolicee": "ClusterFirst" } } } } });
+    namespace.apply(&Set::new("typo").groups(1, 2).with(&misspelt).manifest()).await?;
+    await_ready(&namespace, "typo").await.map(drop)
+}
+
 /// Uses much of what a pod can say, with what Kubernetes would default already in it, so that it can be compared as it is.
 fn rich() -> Value {
     json!({

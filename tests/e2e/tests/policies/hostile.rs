@@ -39,6 +39,14 @@ async fn site(prefix: &str) -> Site {
     site
 }
 
+/// The policy's object says that it does not answer as it should, and why.
+async fn await_not_answering(policy: &Policy, reason: &str) {
+    let status = policy.await_condition("Answering", "False").await.unwrap();
+    let answering = status.conditions.iter().find(|condition| condition.type_ == "Answering").unwrap();
+    // A policy that was asked often enough in the meantime is in quarantine by now.
+    assert!([reason, "Quarantined"].contains(&answering.reason.as_str()), "{}: {}", answering.reason, answering.message);
+}
+
 /// Two groups of a set are placed by the native rule although its policy does this, and an event says so with these words.
 async fn falls_back(site: &Site, place: &str, replicas: i32, size: i32, words: &[&str]) {
     let policy = policy(site, place, "Default").await.unwrap();
@@ -48,6 +56,12 @@ async fn falls_back(site: &Site, place: &str, replicas: i32, size: i32, words: &
     assert_eq!(decider(site, &last).await.unwrap(), "exclusive");
     let named: Vec<&str> = words.iter().copied().chain([policy.name.as_str()]).collect();
     await_event(site, "hurt", "PolicyFailed", &named).await.unwrap();
+    let reason = match words[0] {
+        "PolicyAnswerRejected" => "AnswerRejected",
+        _ if words[1].contains("trapped") => "Trap",
+        _ => "Deadline",
+    };
+    await_not_answering(&policy, reason).await;
 }
 
 #[tokio::test]

@@ -50,11 +50,16 @@ impl Policy {
 
     /// Waits until the status speaks of the present spec and its `Ready` is `ready`.
     pub(crate) async fn await_ready(&self, ready: &str) -> Result<PolicyStatus> {
+        self.await_condition("Ready", ready).await
+    }
+
+    /// Waits until the status speaks of the present spec and one of its conditions is `wanted`.
+    pub(crate) async fn await_condition(&self, type_: &str, wanted: &str) -> Result<PolicyStatus> {
         eventually(PATIENCE, || async {
             let policy = self.api().get(&self.name).await?;
             let status = policy.status.clone().with_context(|| format!("{} has no status", self.name))?;
             ensure!(status.observed_generation == policy.metadata.generation, "{} is not judged yet", self.name);
-            ensure!(verdict(&status, "Ready") == ready, "{} is not Ready={ready}: {status:#?}", self.name);
+            ensure!(verdict(&status, type_) == wanted, "{} is not {type_}={wanted}: {status:#?}", self.name);
             Ok(status)
         })
         .await

@@ -62,6 +62,33 @@ fn a_pod_that_is_not_bound_yet_holds_the_domain_it_selects() {
 }
 
 #[test]
+fn a_worker_stateful_set_holds_the_domain_it_selects_until_it_is_gone() {
+    let mut index = cluster(&[("n1", "a"), ("n2", "b")]);
+    let workers = serde_json::json!({
+        "metadata": {
+            "name": "s-0",
+            "namespace": "default",
+            "labels": {
+                "leaderworkerset.sigs.k8s.io/name": "s",
+                "leaderworkerset.sigs.k8s.io/group-index": "0",
+                "leaderworkerset.sigs.k8s.io/group-key": "k",
+            },
+        },
+        "spec": {
+            "selector": {},
+            "serviceName": "s",
+            "template": { "spec": { "containers": [], "nodeSelector": { POOL: "b" } } },
+        },
+    });
+    index.apply_worker_set(&serde_json::from_value(workers).unwrap());
+    assert_eq!(index.snapshot(view()).domain_holders(POOLS).to_vec(), [0, 1]);
+    let own = View { for_groups: BTreeSet::from([group("s", 0)]), ..view() };
+    assert_eq!(index.snapshot(own).domain_holders(POOLS).to_vec(), [0, 0]);
+    index.remove_worker_set("default", "s-0");
+    assert_eq!(index.snapshot(view()).domain_holders(POOLS).to_vec(), [0, 0]);
+}
+
+#[test]
 fn other_namespaces_are_seen_only_in_cluster_scope() {
     let mut index = cluster(&[("n1", "a")]);
     let mut pod = member("s", 0, 0, 1, "n1");

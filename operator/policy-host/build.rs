@@ -1,5 +1,6 @@
 //! Embeds the policies that `cargo xtask policies` built: every `*.wasm` of `$MUSTER_POLICIES`, or of `policies` in
-//! Muster's cache. None there is fine for checking and testing the code; the operator then has no built-in policies.
+//! Muster's cache. None there is fine for checking and testing the code; the operator then has no built-in policies, so a
+//! release build refuses to go on.
 
 use std::env;
 use std::error::Error;
@@ -15,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", directory.display());
     let components = components(&directory);
     if components.is_empty() {
-        println!("cargo::warning=no built-in policies in {}: build them with `cargo xtask policies`", directory.display());
+        let level = if env::var("PROFILE").is_ok_and(|profile| profile == "release") { "error" } else { "warning" };
+        println!("cargo::{level}=no built-in policies in {}: build them with `cargo xtask policies`", directory.display());
     }
     let mut table = String::from("/// Name and bytes of every embedded policy.\nconst BUILT_INS: &[(&str, &[u8])] = &[\n");
     for (name, path) in components {

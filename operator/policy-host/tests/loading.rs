@@ -4,8 +4,9 @@
 
 mod fixtures;
 
-use fixtures::{Guest, engine, startup};
+use fixtures::{Guest, engine};
 use muster_core::placement::SettingsError;
+use muster_guests::startup;
 use muster_policy_host::{AcceptError, Limits, LoadError, PolicyKind, Step};
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,6 +1,8 @@
 //! The direction of the dependencies among our crates: `api ← core ← policy-host ← controller`, and nothing in the core that
 //! could do more than compute.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't read the metadata has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

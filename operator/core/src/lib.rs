@@ -21,6 +21,7 @@ pub mod backend;
 pub mod cluster;
 pub mod decide;
 pub mod observed;
+pub mod owner;
 pub mod placement;
 pub mod placing;
 pub mod plan;

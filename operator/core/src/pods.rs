@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use muster_api::names::{self, label as labels};
 
@@ -27,12 +26,6 @@ pub fn name(pod: &Pod) -> &str {
 /// The pod's UID; empty as for [`name`].
 pub fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
-}
-
-/// UID of an object's controller.
-pub fn controller_uid(meta: &ObjectMeta) -> Option<&str> {
-    let owners = meta.owner_references.iter().flatten();
-    owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
 }
 
 /// The revision key the pod was made from.

@@ -13,6 +13,7 @@ use muster_api::leader_worker_set::RestartPolicyType;
 use muster_api::names::annotation;
 
 use crate::observed::Group;
+use crate::owner::is_controlled_by;
 use crate::pods;
 use crate::status::size_of;
 
@@ -72,8 +73,8 @@ fn has_restarted(pod: &Pod) -> bool {
 fn is_member(group: &Group<'_>, leader: &Pod, worker: &Pod) -> bool {
     let Some(workers) = group.worker_set else { return false };
     pods::revision(worker) == pods::revision(leader)
-        && pods::controller_uid(&worker.metadata).is_some_and(|uid| workers.metadata.uid.as_deref() == Some(uid))
-        && pods::controller_uid(&workers.metadata) == leader.metadata.uid.as_deref()
+        && is_controlled_by(&worker.metadata, workers.metadata.uid.as_deref())
+        && is_controlled_by(&workers.metadata, leader.metadata.uid.as_deref())
 }
 
 /// Whether failures before the whole group runs are forgiven.

@@ -8,6 +8,8 @@ use muster_api::names::{self, label};
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetSpec};
 use serde_json::{Value, json};
 
+use crate::owner::controller_uid;
+
 /// The revision key that a ControllerRevision is filed under.
 pub fn key(revision: &ControllerRevision) -> Option<&str> {
     revision.metadata.labels.as_ref()?.get(label::REVISION).map(String::as_str)
@@ -19,7 +21,7 @@ pub fn find<'a>(
     set_uid: &str,
     wanted: &str,
 ) -> Option<&'a ControllerRevision> {
-    let ours = |revision: &ControllerRevision| match controller_uid(revision) {
+    let ours = |revision: &ControllerRevision| match controller_uid(&revision.metadata) {
         None => true,
         Some(uid) => uid == set_uid,
     };
@@ -27,11 +29,6 @@ pub fn find<'a>(
         .into_iter()
         .filter(|revision| key(revision) == Some(wanted) && ours(revision))
         .max_by_key(|revision| revision.revision)
-}
-
-fn controller_uid(revision: &ControllerRevision) -> Option<&str> {
-    let owners = revision.metadata.owner_references.as_ref()?;
-    owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
 }
 
 /// What a revision of this spec keeps.

@@ -92,13 +92,18 @@ pub(crate) async fn run(cx: Context, loaded: tokio::sync::watch::Sender<bool>) {
             // Policies change rarely, and a set may wait for one in more ways than for a place: its workers, its next attempt.
             cx.caches.sets.state().iter().for_each(|set| cx.caches.make_due(SetRef::from_obj(&**set)));
         }
-        tokio::select! {
-            _ = moves.changed() => {}
-            () = cx.policies.ailing.notified() => {}
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        // How a policy's calls end is no reason to look at its source again.
+        let mut pause = std::pin::pin!(tokio::time::sleep(LOOK_AGAIN));
+        loop {
+            tokio::select! {
+                _ = moves.changed() => break,
+                () = &mut pause => break,
+                () = cx.policies.ailing.notified() => {
+                    tell_health::<Placement>(&cx).await;
+                    tell_health::<Startup>(&cx).await;
+                }
+            }
         }
-        tell_health::<Placement>(&cx).await;
-        tell_health::<Startup>(&cx).await;
     }
 }
 

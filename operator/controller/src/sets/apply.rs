@@ -159,10 +159,10 @@ async fn apply_leader_set(cx: &Context, set: &LeaderWorkerSet, step: &Write, obj
     let applied = match api.patch(name, &params, &Patch::Apply(object)).await {
         // Server-side apply refuses fields that the API server doesn't know, where a create would drop them. A template may
         // have one (a field of a newer Kubernetes, a misspelt one, about which admission has warned), and works without it.
-        Err(kube::Error::Api(_)) if known_fields(object).is_some_and(|known| known != *object) => {
-            let known = known_fields(object).unwrap_or_default();
-            api.patch(name, &params, &Patch::Apply(&known)).await
-        }
+        Err(refused @ kube::Error::Api(_)) => match known_fields(object).filter(|known| known != object) {
+            Some(known) => api.patch(name, &params, &Patch::Apply(&known)).await,
+            None => Err(refused),
+        },
         outcome => outcome,
     };
     let applied = applied.map_err(|source| Error::Write { what: step.to_string(), source })?;

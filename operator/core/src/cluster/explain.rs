@@ -6,6 +6,7 @@ use super::packing::Claims;
 use super::shape::Exclusion;
 use super::snapshot::Snapshot;
 use crate::placement::{Demand, DomainId, LevelId, Place};
+use crate::text::truncated;
 
 /// Longest message in bytes that [`Explanation::summary`] makes.
 pub const SUMMARY_LIMIT: usize = 1024;
@@ -144,7 +145,7 @@ impl Explanation {
     /// `no domain of rack fits the group (2 pods: 2 × {nvidia.com/gpu: 8}): a: held by ns/set group 0; b: room for 1 of 2 pods`.
     pub fn summary(&self) -> String {
         let mut text = format!("no domain of {} fits the group ({})", self.level, self.pods);
-        truncate(&mut text, SUMMARY_LIMIT / 2);
+        text = truncated(&text, SUMMARY_LIMIT / 2);
         let tail = self.tail();
         let mut separator = ": ";
         for (told, report) in self.domains.iter().enumerate() {
@@ -167,7 +168,7 @@ impl Explanation {
             let have = plural(self.unlabelled, "node has", "nodes have");
             // Writing to a String does not fail.
             let _ = write!(tail, "; {} {have} no label {}", self.unlabelled, self.level);
-            truncate(&mut tail, SUMMARY_LIMIT / 4);
+            tail = truncated(&tail, SUMMARY_LIMIT / 4);
         }
         tail
     }
@@ -196,12 +197,4 @@ impl std::fmt::Display for Verdict {
 
 fn plural(count: u32, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
-}
-
-/// Cuts at a character boundary and shows that something is missing.
-fn truncate(text: &mut String, limit: usize) {
-    if text.len() > limit {
-        text.truncate(text.floor_char_boundary(limit - '…'.len_utf8()));
-        text.push('…');
-    }
 }

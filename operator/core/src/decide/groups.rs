@@ -15,6 +15,7 @@ use crate::admission::Choice;
 use crate::advice::{Advice, Placement};
 use crate::backend;
 use crate::observed::{Group, Observed};
+use crate::owner::{controller, is_controlled_by};
 use crate::placement::Reason;
 use crate::plan::{Note, Plan, Write};
 use crate::pods;
@@ -239,7 +240,7 @@ fn workers(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, selector: &Sele
     if let Some(existing) = observed.stateful_sets.get(leader_name) {
         // A worker StatefulSet of the leader's predecessor goes away by garbage collection; its deletion brings us back.
         let replicas = existing.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        if super::is_controlled_by(&existing.metadata, leader.metadata.uid.as_deref()) {
+        if is_controlled_by(&existing.metadata, leader.metadata.uid.as_deref()) {
             if u32::try_from(replicas).is_ok_and(|replicas| replicas < admitted) {
                 plan.push(Write::ScaleWorkerSet { name: leader_name.to_owned(), replicas: admitted }, None, None);
             }
@@ -273,8 +274,7 @@ fn workers(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, selector: &Sele
 }
 
 fn is_of_a_pod(existing: &k8s_openapi::api::apps::v1::StatefulSet, pod: &str) -> bool {
-    let owners = existing.metadata.owner_references.iter().flatten();
-    owners.filter(|owner| owner.controller == Some(true)).any(|owner| owner.kind == "Pod" && owner.name == pod)
+    controller(&existing.metadata).is_some_and(|owner| owner.kind == "Pod" && owner.name == pod)
 }
 
 /// The set as it was when the leader was made. `None` when that revision isn't there (yet).

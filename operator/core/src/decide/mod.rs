@@ -29,6 +29,7 @@ use crate::admission::Choice;
 use crate::advice::Advice;
 use crate::backend;
 use crate::observed::{Group, Observed};
+use crate::owner::{controller, is_controlled_by};
 use crate::plan::{Note, Plan, Write};
 use crate::rollout::{self, Current, GroupState, Rollout, Target};
 use crate::status;
@@ -80,16 +81,9 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     plan
 }
 
-/// Whether the object's controller is the owner with this UID.
-fn is_controlled_by(object: &ObjectMeta, uid: Option<&str>) -> bool {
-    let owners = object.owner_references.iter().flatten();
-    owners.filter(|owner| owner.controller == Some(true)).any(|owner| Some(owner.uid.as_str()) == uid)
-}
-
 /// A name of ours is taken. The object is left alone, and the set says whose it is.
 fn foreign_object(kind: &str, object: &ObjectMeta) -> Note {
-    let owner = object.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    let owner = owner.map_or_else(|| "no controller".to_owned(), |owner| format!("{} {}", owner.kind, owner.name));
+    let owner = controller(object).map_or_else(|| "no controller".to_owned(), |owner| format!("{} {}", owner.kind, owner.name));
     let name = object.name.as_deref().unwrap_or_default();
     Note::warning(
         event::FAILED_CREATE,

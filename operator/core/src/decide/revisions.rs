@@ -6,6 +6,7 @@ use muster_api::conditions::event;
 use muster_api::names::{self, label};
 
 use crate::observed::Observed;
+use crate::owner::is_controlled_by;
 use crate::plan::{Note, Plan, Write};
 use crate::revision;
 
@@ -49,7 +50,7 @@ pub(super) fn current(set: &LeaderWorkerSet, leader_set: Option<&StatefulSet>, o
 
 /// Deletes the set's revisions that no group can need any more.
 pub(super) fn truncate(set: &LeaderWorkerSet, observed: &Observed, key: &str, plan: &mut Plan) {
-    let ours = |metadata| super::is_controlled_by(metadata, set.metadata.uid.as_deref());
+    let ours = |metadata| is_controlled_by(metadata, set.metadata.uid.as_deref());
     for outdated in &observed.revisions {
         if revision::key(outdated) != Some(key) && ours(&outdated.metadata) {
             let name = outdated.metadata.name.clone().unwrap_or_default();

@@ -35,5 +35,6 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod trouble;
 
 pub use decide::decide;

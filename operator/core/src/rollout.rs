@@ -1,7 +1,36 @@
 //! Which groups a rolling update may replace now: partition and replicas of the leader StatefulSet.
 //!
-//! The arithmetic is upstream's (`reference`: lws v0.10, KEP-511 for the partition). A StatefulSet updates ordinals ≥ partition, from
-//! the highest down; surge groups are ordinals ≥ `replicas` and are created at the new revision.
+//! The arithmetic is upstream's (`reference`: lws v0.10, KEP-511 for the partition), and stricter where upstream's would lose more groups
+//! than the budget allows: when a template changes again while a rollout is under way, and when groups are down for another reason.
+//! A StatefulSet updates ordinals ≥ partition, from the highest down; surge groups are ordinals ≥ `replicas` and are created at the new
+//! revision.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use muster_api::LeaderWorkerSet;
+use muster_api::scaled::{Rounding, scaled};
+
+/// How much an update may cost, in groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// maxUnavailable, scaled and rounded down.
+    pub max_unavailable: u32,
+    /// maxSurge, scaled and rounded up, capped at the replicas.
+    pub max_surge: u32,
+}
+
+impl Budget {
+    /// The budget of a set at its present replicas. One that scaling has rounded to nothing allows one group to be down, as with a
+    /// Deployment: the update would never end otherwise, and admission can't refuse a scaling for it.
+    pub fn of(set: &LeaderWorkerSet) -> Self {
+        let replicas = set.replicas();
+        // Validation keeps out what is no number.
+        let groups = |value: &IntOrString, rounding| u32::try_from(scaled(value, replicas, rounding).unwrap_or(0)).unwrap_or(0);
+        let max_surge = groups(&set.max_surge(), Rounding::Up).min(u32::try_from(replicas).unwrap_or(0));
+        let max_unavailable = groups(&set.max_unavailable(), Rounding::Down);
+        let exhausted = replicas > 0 && max_surge == 0 && max_unavailable == 0;
+        Self { max_unavailable: if exhausted { 1 } else { max_unavailable }, max_surge }
+    }
+}
 
 /// A group as a rollout sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +39,17 @@ pub struct GroupState {
     pub ready: bool,
     /// Leader and workers carry the current revision.
     pub updated: bool,
+    /// Not ready, not updated, and by all signs never ready again at the revision it has: no update waits for it for ever.
+    pub stuck: bool,
+}
+
+impl GroupState {
+    /// A group that isn't there.
+    pub const MISSING: Self = Self { ready: false, updated: false, stuck: false };
+
+    fn is_done(self) -> bool {
+        self.ready && self.updated
+    }
 }
 
 /// What the rollout is computed from.
@@ -17,10 +57,8 @@ pub struct GroupState {
 pub struct Rollout<'a> {
     /// `spec.replicas`.
     pub replicas: u32,
-    /// maxUnavailable in groups (scaled, rounded down).
-    pub max_unavailable: u32,
-    /// maxSurge in groups (scaled, rounded up), capped at `replicas`.
-    pub max_surge: u32,
+    /// maxUnavailable and maxSurge.
+    pub budget: Budget,
     /// `spec.rolloutStrategy.rollingUpdateConfiguration.partition`.
     pub user_partition: u32,
     /// The leader StatefulSet now; `None` before it exists.
@@ -55,146 +93,149 @@ pub struct Target {
 pub fn next(rollout: &Rollout<'_>) -> Target {
     let target = match rollout.current {
         None => Target { partition: 0, replicas: rollout.replicas },
-        Some(current) => step(rollout, current),
+        Some(current) => rollout.step(current),
     };
     Target { partition: target.partition.max(rollout.user_partition), ..target }
 }
 
-fn step(rollout: &Rollout<'_>, current: Current) -> Target {
-    let burst = rollout.replicas + rollout.max_surge;
-    let scaling_up = current.replicas < rollout.replicas;
-    if rollout.template_changed {
-        let partition = rollout.replicas.min(current.replicas);
-        let replicas = if scaling_up { rollout.replicas } else { wanted_replicas(rollout) };
-        return Target { partition, replicas };
-    }
-    let at_rest = current.partition == 0 && current.replicas == rollout.replicas;
-    if at_rest {
-        return Target { partition: 0, replicas: rollout.replicas };
-    }
-    if scaling_up {
-        return Target { partition: current.partition, replicas: rollout.replicas };
-    }
-    if current.set_replicas != rollout.replicas {
-        return Target { partition: current.partition.min(burst), replicas: wanted_replicas(rollout) };
-    }
-    Target { partition: next_partition(rollout, current, burst), replicas: wanted_replicas(rollout) }
+/// Outdated groups from index `from` on that may be taken down now, lowest first.
+///
+/// The partition has let them go already; this counts once more what is down in the meantime, so that groups that have failed or
+/// recovered since don't add up to more than the budget.
+pub fn replaceable(rollout: &Rollout<'_>, from: u32) -> Vec<u32> {
+    let Some(current) = rollout.current else { return Vec::new() };
+    let mut room = rollout.allowance(current.replicas).saturating_sub(rollout.down(current.replicas, Stuck::Ignored));
+    let mut due: Vec<u32> = (from..current.replicas)
+        .rev()
+        .filter(|index| {
+            let group = rollout.group(*index);
+            let free = !group.ready || room > 0;
+            if group.ready && !group.updated {
+                room = room.saturating_sub(1);
+            }
+            free && !group.updated
+        })
+        .collect();
+    due.reverse();
+    due
 }
 
-/// Replicas while surge is in use: given back as soon as the groups still to be updated fit into the budget without it.
-fn wanted_replicas(rollout: &Rollout<'_>) -> u32 {
-    let lagging = (0..rollout.replicas).filter(|index| !is_done(rollout.groups, *index)).count();
-    let lagging = u32::try_from(lagging).unwrap_or(u32::MAX);
-    if lagging <= rollout.max_surge {
-        rollout.replicas + lagging.saturating_sub(rollout.max_unavailable)
-    } else {
-        rollout.replicas + rollout.max_surge
+impl Rollout<'_> {
+    fn group(&self, index: u32) -> GroupState {
+        self.groups.get(index as usize).copied().unwrap_or(GroupState::MISSING)
     }
-}
 
-fn is_done(groups: &[GroupState], index: u32) -> bool {
-    groups.get(index as usize).is_some_and(|group| group.ready && group.updated)
-}
-
-/// The partition only falls. Groups that are broken or already updated cost nothing to pass, which keeps a rollout from
-/// waiting for groups that were down before it began (upstream #567, #568).
-fn next_partition(rollout: &Rollout<'_>, current: Current, burst: u32) -> u32 {
-    let step = (rollout.max_unavailable + rollout.max_surge).saturating_sub(burst.saturating_sub(current.replicas));
-    let done_tail = (0..current.replicas).rev().take_while(|index| is_done(rollout.groups, *index)).count();
-    let done_tail = u32::try_from(done_tail).unwrap_or(u32::MAX);
-    let base = current.replicas.saturating_sub(done_tail).saturating_sub(step);
-    let state = |index: u32| rollout.groups.get(index as usize).copied().unwrap_or(GroupState { ready: false, updated: false });
-
-    let broken_below = (0..base).filter(|index| !state(*index).ready).count();
-    let mut partition = base + u32::try_from(broken_below).unwrap_or(0);
-    let mut index = partition.min(current.replicas.saturating_sub(1));
-    loop {
-        let group = state(index);
-        if group.ready && !group.updated {
-            break;
+    fn step(&self, current: Current) -> Target {
+        let scaling_up = current.replicas < self.replicas;
+        let at_rest = current.partition == 0 && current.replicas == self.replicas;
+        if at_rest && !self.template_changed {
+            return Target { partition: 0, replicas: self.replicas };
         }
-        partition = index;
-        if index <= base {
-            break;
+        if scaling_up {
+            let partition = if self.template_changed { current.replicas } else { current.partition };
+            return Target { partition, replicas: self.replicas };
         }
-        index -= 1;
+        let replicas = self.wanted_replicas(current);
+        // Groups that are given back can't stand in for those that the partition lets go.
+        let staying = current.replicas.min(replicas);
+        let partition = if self.template_changed {
+            // Surge groups of a rollout that isn't over count as groups now: upstream would replace all of them at once.
+            self.reach(staying, self.replicas, self.room(staying))
+        } else if current.set_replicas == self.replicas {
+            self.next_partition(staying, current.partition)
+        } else {
+            current.partition.min(self.replicas + self.budget.max_surge)
+        };
+        Target { partition, replicas }
     }
-    partition.min(current.partition)
+
+    /// Replicas while surge is in use: given back as soon as the groups still to be updated fit into the budget without it.
+    fn wanted_replicas(&self, current: Current) -> u32 {
+        let Budget { max_unavailable, max_surge } = self.budget;
+        // A partition over all groups holds the update back: nothing is going to be replaced, so nothing has to stand in for it.
+        let frozen = self.user_partition >= self.replicas;
+        let lags = |index: &u32| {
+            let group = self.group(*index);
+            !group.ready || !frozen && !group.updated
+        };
+        let burst = self.replicas + max_surge;
+        let lagging = u32::try_from((0..self.replicas).filter(lags).count()).unwrap_or(u32::MAX);
+        let wanted = if lagging <= max_surge { self.replicas + lagging.saturating_sub(max_unavailable) } else { burst };
+        // A surge group that is down itself stands in for nobody: the one above it has to stay until it is up.
+        let affordable = self.down(wanted, Stuck::Counted) <= self.allowance(wanted);
+        if affordable { wanted } else { wanted.max(current.replicas.min(burst)) }
+    }
+
+    /// How many of so many groups may be down: maxUnavailable, and the surge as far as it exists.
+    fn allowance(&self, existing: u32) -> u32 {
+        let Budget { max_unavailable, max_surge } = self.budget;
+        let missing_surge = (self.replicas + max_surge).saturating_sub(existing);
+        max_unavailable.saturating_add(max_surge).saturating_sub(missing_surge)
+    }
+
+    /// How many of so many groups are down.
+    fn down(&self, existing: u32, stuck: Stuck) -> u32 {
+        let counts = |index: &u32| {
+            let group = self.group(*index);
+            !group.ready && (stuck == Stuck::Counted || !group.stuck)
+        };
+        u32::try_from((0..existing).filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    /// How many ready groups may be taken down besides those that are down already.
+    fn room(&self, existing: u32) -> u32 {
+        self.allowance(existing).saturating_sub(self.down(existing, Stuck::Counted))
+    }
+
+    /// How far down the partition may go, but no further than `floor`: ready groups that it passes cost room; groups that are
+    /// broken or already updated cost nothing, which keeps a rollout from waiting for groups that were down before it began
+    /// (upstream #567, #568).
+    fn reach(&self, existing: u32, floor: u32, mut room: u32) -> u32 {
+        let mut partition = existing;
+        for index in (floor..existing).rev() {
+            let group = self.group(index);
+            if group.ready && !group.updated {
+                if room == 0 {
+                    break;
+                }
+                room -= 1;
+            }
+            partition = index;
+        }
+        partition
+    }
+
+    /// The partition only falls, and never by more than the allowance below the groups that are done, counted from the top.
+    fn next_partition(&self, existing: u32, partition: u32) -> u32 {
+        let done_tail = (0..existing).rev().take_while(|index| self.group(*index).is_done()).count();
+        let done_tail = u32::try_from(done_tail).unwrap_or(u32::MAX);
+        let floor = existing.saturating_sub(done_tail).saturating_sub(self.allowance(existing));
+        let reached = self.reach(existing, floor, self.room(existing));
+        if reached < partition {
+            return reached;
+        }
+        // A stuck group takes the room that the groups above it would need to be passed, and only the update can help it. Once
+        // nothing else is under way, one group at a time makes the way to it.
+        let under_way = (partition..existing).any(|index| !self.group(index).is_done());
+        let waits_for_stuck = (0..partition.min(existing)).any(|index| self.group(index).stuck);
+        if under_way || !waits_for_stuck {
+            return partition;
+        }
+        let room = self.allowance(existing).saturating_sub(self.down(existing, Stuck::Ignored));
+        self.reach(existing, floor, room.min(1)).min(partition)
+    }
+}
+
+/// What a group that is stuck means to a count of those that are down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stuck {
+    /// It is down like any other.
+    Counted,
+    /// It was down before the update, which is no loss to it.
+    Ignored,
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    /// Plays a rollout in which one group becomes ready between reconciles, lowest StatefulSet ordinal rules included.
-    fn trace(replicas: u32, max_unavailable: u32, max_surge: u32, user_partition: u32) -> Vec<(u32, u32)> {
-        let max_surge = max_surge.min(replicas);
-        let mut current = Current { partition: 0, replicas, set_replicas: replicas };
-        let mut groups = vec![GroupState { ready: true, updated: false }; replicas as usize];
-        let mut steps = Vec::new();
-        let mut template_changed = true;
-        for _ in 0..40 {
-            let target = next(&Rollout {
-                replicas,
-                max_unavailable,
-                max_surge,
-                user_partition,
-                current: Some(current),
-                template_changed,
-                groups: &groups,
-            });
-            template_changed = false;
-            if steps.last() != Some(&(target.partition, target.replicas)) {
-                steps.push((target.partition, target.replicas));
-            }
-            current = Current { partition: target.partition, replicas: target.replicas, set_replicas: replicas };
-            groups.resize(target.replicas as usize, GroupState { ready: false, updated: true });
-            for group in groups.iter_mut().skip(target.partition as usize).filter(|group| !group.updated) {
-                *group = GroupState { ready: false, updated: true };
-            }
-            if let Some(starting) = groups.iter_mut().rev().find(|group| !group.ready) {
-                starting.ready = true;
-            }
-        }
-        steps
-    }
-
-    #[rstest]
-    #[case::one_at_a_time(4, 1, 0, 0, &[(4, 4), (3, 4), (2, 4), (1, 4), (0, 4)])]
-    #[case::single_group(1, 1, 0, 0, &[(1, 1), (0, 1)])]
-    #[case::unused_surge_is_not_taken(1, 1, 1, 0, &[(1, 1), (0, 1)])]
-    #[case::surge_only(1, 0, 1, 0, &[(1, 2), (0, 2), (0, 1)])]
-    #[case::budget_over_replicas(3, 4, 0, 0, &[(3, 3), (0, 3)])]
-    #[case::stops_at_the_users_partition(4, 1, 0, 2, &[(4, 4), (3, 4), (2, 4)])]
-    fn rollouts_follow_upstreams_traces(
-        #[case] replicas: u32,
-        #[case] max_unavailable: u32,
-        #[case] max_surge: u32,
-        #[case] user_partition: u32,
-        #[case] expected: &[(u32, u32)],
-    ) {
-        assert_eq!(trace(replicas, max_unavailable, max_surge, user_partition), expected);
-    }
-
-    #[test]
-    fn a_set_that_is_only_scaled_keeps_partition_zero() {
-        let groups = [GroupState { ready: true, updated: true }; 2];
-        let current = Some(Current { partition: 0, replicas: 2, set_replicas: 2 });
-        let scaled = |replicas| {
-            next(&Rollout {
-                replicas,
-                max_unavailable: 1,
-                max_surge: 0,
-                user_partition: 0,
-                current,
-                template_changed: false,
-                groups: &groups,
-            })
-        };
-        assert_eq!(scaled(5), Target { partition: 0, replicas: 5 });
-        assert_eq!(scaled(1), Target { partition: 0, replicas: 1 });
-        assert_eq!(scaled(0), Target { partition: 0, replicas: 0 });
-    }
-}
+mod histories;
+#[cfg(test)]
+mod tests;

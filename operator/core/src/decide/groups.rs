@@ -1,6 +1,6 @@
 //! What happens to each group: its service, its placement, its workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Pod};
@@ -37,9 +37,8 @@ pub(super) struct Inputs<'a> {
     pub(super) current: &'a revisions::Current,
     pub(super) choice: &'a Choice,
     pub(super) advice: &'a Advice,
-    /// Groups from this index on are replaced now if they are not at the current revision; `None` before the StatefulSet
-    /// controller has seen the template that their successors are to be made from.
-    pub(super) replace_from: Option<u32>,
+    /// Groups that the rollout replaces now.
+    pub(super) replace: &'a BTreeSet<u32>,
     pub(super) target: Target,
 }
 
@@ -77,7 +76,7 @@ pub(super) fn decide(inputs: &Inputs<'_>, groups: &BTreeMap<u32, Group<'_>>, pla
 /// have; how many groups may be down at once is the partition's business, and it has been decided. Returns whether the group
 /// is on its way out.
 fn replace_outdated(inputs: &Inputs<'_>, index: u32, leader: &Pod, plan: &mut Plan) -> bool {
-    let due = inputs.replace_from.is_some_and(|from| (from..inputs.target.replicas).contains(&index));
+    let due = inputs.replace.contains(&index);
     // A leader that names no revision was not made by the leader StatefulSet, and its successor wouldn't name one either.
     let outdated = pods::revision(leader).is_some_and(|key| key != inputs.current.key);
     if !due || !outdated {

@@ -12,18 +12,16 @@
 mod groups;
 mod revisions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
 use muster_api::leader_worker_set::SubdomainPolicy;
 use muster_api::names::annotation;
-use muster_api::scaled::{Rounding, scaled};
 
 use crate::admission::Choice;
 use crate::advice::Advice;
@@ -31,8 +29,9 @@ use crate::backend;
 use crate::observed::{Group, Observed};
 use crate::owner::{controller, is_controlled_by};
 use crate::plan::{Note, Plan, Write};
-use crate::rollout::{self, Current, GroupState, Rollout, Target};
+use crate::rollout::{self, Budget, Current, GroupState, Rollout, Target};
 use crate::status;
+use crate::trouble::{self, Outlook};
 
 /// How long to wait for a leader StatefulSet of the same name that is being deleted (upstream's 5 s).
 const LEADER_SET_DELETING: Duration = Duration::from_secs(5);
@@ -61,10 +60,20 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
 
     let groups = observed.groups(set);
     let revision = revisions::current(set, leader_set, observed, &mut plan);
-    let target = apply_leader_set(set, leader_set, &revision, &groups, &mut plan);
+    let current = leader_set.map(leader_set_now);
+    let states = group_states(current, &revision.key, &groups, now, &mut plan);
+    let rollout = Rollout {
+        replicas: u32::try_from(set.replicas()).unwrap_or(0),
+        budget: Budget::of(set),
+        user_partition: u32::try_from(set.partition()).unwrap_or(0),
+        current,
+        template_changed: revision.changed,
+        groups: &states,
+    };
+    let target = apply_leader_set(set, &rollout, &revision.key, &mut plan);
     create_shared_service(set, observed, &mut plan);
-    let replace_from = leader_set.filter(|_| !revision.changed).and_then(|existing| settled_partition(existing, target));
-    let inputs = groups::Inputs { set, observed, current: &revision, choice, advice, replace_from, target };
+    let replace = leader_set.map(|existing| replaceable(existing, &rollout, target)).unwrap_or_default();
+    let inputs = groups::Inputs { set, observed, current: &revision, choice, advice, replace: &replace, target };
     let pending = groups::decide(&inputs, &groups, &mut plan);
 
     let leaders = leader_set.and_then(|existing| existing.status.as_ref()).map_or(0, |status| status.replicas);
@@ -93,47 +102,34 @@ fn foreign_object(kind: &str, object: &ObjectMeta) -> Note {
 }
 
 /// Applies the leader StatefulSet at the rollout's next step and says what changes.
-fn apply_leader_set(
-    set: &LeaderWorkerSet,
-    existing: Option<&StatefulSet>,
-    revision: &revisions::Current,
-    groups: &BTreeMap<u32, Group<'_>>,
-    plan: &mut Plan,
-) -> Target {
-    let replicas = u32::try_from(set.replicas()).unwrap_or(0);
-    let max_unavailable = budget(&set.max_unavailable(), set.replicas(), Rounding::Down);
-    let max_surge = budget(&set.max_surge(), set.replicas(), Rounding::Up).min(replicas);
-    let current = existing.map(leader_set_now);
-    let states = group_states(current, &revision.key, groups);
-    let target = rollout::next(&Rollout {
-        replicas,
-        max_unavailable,
-        max_surge,
-        user_partition: u32::try_from(set.partition()).unwrap_or(0),
-        current,
-        template_changed: revision.changed,
-        groups: &states,
-    });
-    let object = backend::leader_set(set, &revision.key, target, max_unavailable.saturating_add(max_surge));
+fn apply_leader_set(set: &LeaderWorkerSet, rollout: &Rollout<'_>, revision_key: &str, plan: &mut Plan) -> Target {
+    let Rollout { budget, current, template_changed, .. } = *rollout;
+    let target = rollout::next(rollout);
+    let object = backend::leader_set(set, revision_key, target, budget.max_unavailable.saturating_add(budget.max_surge));
     let name = set.set_name();
-    let (failure, verb) = if existing.is_some() { (event::FAILED_UPDATE, "update") } else { (event::FAILED_CREATE, "create") };
+    let exists = current.is_some();
+    let (failure, verb) = if exists { (event::FAILED_UPDATE, "update") } else { (event::FAILED_CREATE, "create") };
     plan.push(
-        Write::ApplyLeaderSet { object, exists: existing.is_some() },
-        leader_set_note(name, current, target, revision.changed),
+        Write::ApplyLeaderSet { object, exists },
+        leader_set_note(name, current, target, template_changed),
         Some(Note::warning(failure, "Create", format!("Failed to {verb} leader statefulset {name}"))),
     );
     target
 }
 
-/// Groups that a budget stands for; validation keeps out what is no number.
-fn budget(value: &IntOrString, replicas: i32, rounding: Rounding) -> u32 {
-    u32::try_from(scaled(value, replicas, rounding).unwrap_or(0)).unwrap_or(0)
-}
-
-/// The partition that the StatefulSet controller acts on: it has seen the StatefulSet as it stands. `None` before that.
-fn settled_partition(existing: &StatefulSet, target: Target) -> Option<u32> {
-    let seen = existing.status.as_ref().and_then(|status| status.observed_generation);
-    (seen.is_some() && seen == existing.metadata.generation).then(|| leader_set_now(existing).partition.max(target.partition))
+/// Groups whose outdated leaders are deleted now, so that their successors are made from the new template.
+///
+/// None before the StatefulSet controller has seen the StatefulSet as it stands, and none where there is no such controller: nobody
+/// would make the successors.
+fn replaceable(existing: &StatefulSet, rollout: &Rollout<'_>, target: Target) -> BTreeSet<u32> {
+    let status = existing.status.as_ref();
+    let works = status.and_then(|status| status.update_revision.as_ref()).is_some_and(|revision| !revision.is_empty());
+    let seen = status.and_then(|status| status.observed_generation);
+    if rollout.template_changed || !works || seen.is_none() || seen != existing.metadata.generation {
+        return BTreeSet::new();
+    }
+    let from = leader_set_now(existing).partition.max(target.partition);
+    rollout::replaceable(rollout, from).into_iter().filter(|index| *index < target.replicas).collect()
 }
 
 fn leader_set_now(existing: &StatefulSet) -> Current {
@@ -149,15 +145,31 @@ fn leader_set_now(existing: &StatefulSet) -> Current {
     }
 }
 
-fn group_states(current: Option<Current>, revision_key: &str, groups: &BTreeMap<u32, Group<'_>>) -> Vec<GroupState> {
-    let state = |index: u32| {
-        let group = groups.get(&index);
-        GroupState {
-            ready: group.is_some_and(status::is_ready),
-            updated: group.is_some_and(|group| status::is_updated(group, revision_key)),
-        }
+fn group_states(
+    current: Option<Current>,
+    revision_key: &str,
+    groups: &BTreeMap<u32, Group<'_>>,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> Vec<GroupState> {
+    let Some(current) = current else { return Vec::new() };
+    let mut state = |index: u32| {
+        let Some(group) = groups.get(&index) else { return GroupState::MISSING };
+        let (ready, updated) = (status::is_ready(group), status::is_updated(group, revision_key));
+        let stuck = match trouble::outlook(group, now) {
+            _ if ready || updated => false,
+            Outlook::Hopeless => true,
+            Outlook::Open(until) => {
+                // Time alone makes it stuck, and no event would bring back an update that waits for it.
+                if current.partition > 0 {
+                    plan.requeue_within(until);
+                }
+                false
+            }
+        };
+        GroupState { ready, updated, stuck }
     };
-    (0..current.map_or(0, |current| current.replicas)).map(state).collect()
+    (0..current.replicas).map(&mut state).collect()
 }
 
 /// What the change to the leader StatefulSet means to the set's owner.

@@ -364,7 +364,7 @@ fn rolling(from: i32, seen: i64) -> (LeaderWorkerSet, Observed) {
     let mut leaders = serde_json::to_value(&*after.stateful_sets["serve"]).unwrap();
     leaders["metadata"]["generation"] = json!(3);
     leaders["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = json!(from);
-    leaders["status"] = json!({ "replicas": 4, "observedGeneration": seen });
+    leaders["status"] = json!({ "replicas": 4, "observedGeneration": seen, "updateRevision": "serve-2" });
     observed.stateful_sets.insert("serve".to_owned(), Arc::new(serde_json::from_value(leaders).unwrap()));
     (new, observed)
 }
@@ -382,4 +382,41 @@ fn a_rollout_replaces_no_leader_before_its_successors_template_is_known() {
     let (set, observed) = rolling(2, 2);
     let plan = decide(&set, &observed, &Choice::default(), &Advice::default(), now());
     assert!(!lines(&plan).iter().any(|line| line.starts_with("delete leader")), "{plan}");
+}
+
+#[test]
+fn a_rollout_deletes_no_leader_where_no_stateful_set_controller_would_make_its_successor() {
+    let (set, mut observed) = rolling(2, 3);
+    let mut leaders = serde_json::to_value(&*observed.stateful_sets["serve"]).unwrap();
+    leaders["status"] = json!({ "replicas": 4 });
+    observed.stateful_sets.insert("serve".to_owned(), Arc::new(serde_json::from_value(leaders).unwrap()));
+    let plan = decide(&set, &observed, &Choice::default(), &Advice::default(), now());
+    assert!(!lines(&plan).iter().any(|line| line.starts_with("delete leader")), "{plan}");
+}
+
+#[test]
+fn a_partition_raised_meanwhile_protects_the_groups_below_it_at_once() {
+    let (mut set, observed) = rolling(2, 3);
+    set.spec.rollout_strategy.as_mut().unwrap().rolling_update_configuration.as_mut().unwrap().partition = Some(3);
+    let plan = decide(&set, &observed, &Choice::default(), &Advice::default(), now());
+    let lines = lines(&plan);
+    assert!(lines.contains(&"apply leader StatefulSet serve (replicas 4, partition 3)".to_owned()), "{plan}");
+    assert!(
+        lines.contains(&"delete leader serve-3".to_owned()) && !lines.contains(&"delete leader serve-2".to_owned()),
+        "{plan}"
+    );
+}
+
+#[test]
+fn leaders_that_failed_or_recovered_since_the_partition_let_them_go_stay_within_the_budget() {
+    // Two may be down, and one is down below the partition: one leader at a time.
+    let (set, mut observed) = rolling(2, 3);
+    with_leader(&mut observed, 0, |pod| {
+        ready(pod);
+        pod["status"]["conditions"][0]["status"] = json!("False");
+        pod["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-11-22T11:59:00Z");
+    });
+    let plan = decide(&set, &observed, &Choice::default(), &Advice::default(), now());
+    let deleted: Vec<String> = lines(&plan).into_iter().filter(|line| line.starts_with("delete leader")).collect();
+    assert_eq!(deleted, ["delete leader serve-3"]);
 }

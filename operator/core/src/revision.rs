@@ -3,7 +3,10 @@
 //! Revisions are compared by meaning, not by bytes: upstream's are written by another encoder, and taking one over must not
 //! start a rollout.
 
+mod meaning;
+
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use muster_api::defaults::default_set;
 use muster_api::names::{self, label};
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetSpec};
 use serde_json::{Value, json};
@@ -61,7 +64,12 @@ pub fn build(set: &LeaderWorkerSet, key: &str, number: i64) -> Value {
 
 /// Whether the revision means what the set's spec says now.
 pub fn describes(revision: &ControllerRevision, set: &LeaderWorkerSet) -> bool {
-    restore(revision, set).is_ok_and(|restored| normalised(&payload(&restored.spec)) == normalised(&payload(&set.spec)))
+    let meaning = |mut set: LeaderWorkerSet| {
+        // A revision may be older than a default that has been stored with the set since.
+        default_set(&mut set);
+        meaning::of(&payload(&set.spec))
+    };
+    restore(revision, set).is_ok_and(|restored| meaning(restored) == meaning(set.clone()))
 }
 
 /// The set with the parts of its spec that a revision keeps put back to what they were.
@@ -74,7 +82,8 @@ pub fn restore(revision: &ControllerRevision, set: &LeaderWorkerSet) -> Result<L
     for part in ["leaderWorkerTemplate", "networkConfig"] {
         if let Some(Value::Object(kept)) = kept.map(|kept| &kept[part]) {
             let mut kept = kept.clone();
-            kept.remove("$patch");
+            // To the API server a null is an absent field; to our types it is none of the values that they have.
+            kept.retain(|name, value| name != "$patch" && !value.is_null());
             spec[part] = Value::Object(kept);
         }
     }
@@ -87,20 +96,4 @@ pub fn restore(revision: &ControllerRevision, set: &LeaderWorkerSet) -> Result<L
 pub fn as_of<R: AsRef<ControllerRevision>>(set: &LeaderWorkerSet, revisions: &[R], key: &str) -> Option<LeaderWorkerSet> {
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
     restore(find(revisions.iter().map(AsRef::as_ref), uid, key)?, set).ok()
-}
-
-/// Leaves out what two encoders write differently for the same thing: patch directives, nulls, and the empty objects that Go
-/// prints for structs without content.
-fn normalised(value: &Value) -> Value {
-    const EMPTY_MEANS_ABSENT: [&str; 4] = ["metadata", "resources", "securityContext", "status"];
-    match value {
-        Value::Object(fields) => {
-            let kept = fields.iter().filter(|(name, value)| name.as_str() != "$patch" && !value.is_null());
-            let kept = kept.map(|(name, value)| (name.clone(), normalised(value)));
-            let absent = |name: &str, value: &Value| EMPTY_MEANS_ABSENT.contains(&name) && *value == json!({});
-            Value::Object(kept.filter(|(name, value)| !absent(name, value)).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(normalised).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
-    }
 }

@@ -59,7 +59,7 @@ async fn run(plane: &ControlPlane, mut command: Command, what: &str) -> Result<(
 }
 
 /// Lays `over` on `base`, object by object.
-fn merge(base: &mut Value, over: &Value) {
+pub(crate) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 use kube::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
-use crate::chart::install_chart;
-use crate::control_plane::{ControlPlane, remove};
+use crate::chart::{install_chart, merge};
+use crate::control_plane::{ControlPlane, Controllers, remove};
 use crate::fleet::Fleet;
 use crate::layout::Layout;
 use crate::namespace::Namespace;
@@ -40,6 +40,21 @@ rm -rf "$1"
 
 static SHARED: OnceCell<Result<Cluster, String>> = OnceCell::const_new();
 
+/// What the cluster of a test program is like.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Helm values, over those that tests always need.
+    pub values: Value,
+    /// Who acts besides the operator.
+    pub controllers: Controllers,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { values: json!({}), controllers: Controllers::All }
+    }
+}
+
 /// A control plane with the operator installed and running, and no nodes but those that tests add.
 #[derive(Debug)]
 pub struct Cluster {
@@ -55,15 +70,25 @@ impl Cluster {
     /// # Panics
     /// When it can't be started, with the reason: no test can do anything without it.
     pub async fn shared() -> &'static Self {
-        let started = SHARED.get_or_init(|| async { Self::start().await.map_err(|error| format!("{error:#}")) }).await;
+        Self::shared_as(Setup::default).await
+    }
+
+    /// The cluster of this test program where it is not the usual one. All its tests must ask for the same.
+    ///
+    /// # Panics
+    /// As for [`Cluster::shared`].
+    pub async fn shared_as(setup: impl FnOnce() -> Setup) -> &'static Self {
+        let start = || async move { Self::start(&setup()).await.map_err(|error| format!("{error:#}")) };
+        let started = SHARED.get_or_init(start).await;
         match started {
             Ok(cluster) => cluster,
             Err(error) => panic!("the cluster for the tests can't be started: {error}"),
         }
     }
 
-    async fn start() -> Result<Self> {
-        let keep = env::var_os(KEEP).is_some();
+    async fn start(setup: &Setup) -> Result<Self> {
+        // A cluster of another kind is not the one to keep.
+        let keep = env::var_os(KEEP).is_some() && setup.controllers == Controllers::All && setup.values == json!({});
         let name = if keep { "test".to_owned() } else { format!("test-{}", std::process::id()) };
         let layout = Layout::find(&name)?;
         let reaper = if keep {
@@ -73,16 +98,25 @@ impl Cluster {
             remove(&layout.state)?;
             Some(Mutex::new(reaper(&layout.state)?))
         };
-        let plane = ControlPlane::start(&layout, None).await?;
-        Fleet::new().cpu_nodes("cpu", "zone-a", 2).create(&plane.client().await?).await?;
-        // The graces are what tests wait for; what is measured in minutes elsewhere is seconds here.
-        let values = json!({
-            "log": { "level": "info,muster=debug" },
-            "placement": { "unplaceableGraceSeconds": 2, "stuckGraceSeconds": 3 },
-        });
+        let plane = ControlPlane::start_with(&layout, None, setup.controllers).await?;
+        if setup.controllers == Controllers::All {
+            Fleet::new().cpu_nodes("cpu", "zone-a", 2).create(&plane.client().await?).await?;
+        }
+        let mut values = Self::values();
+        merge(&mut values, &setup.values);
         install_chart(&plane, &values).await?;
         let operator = Operator::start(&plane).await?;
         Ok(Self { plane, operator, _reaper: reaper })
+    }
+
+    /// The Helm values that every cluster of tests has. The graces are what tests wait for; what is measured in minutes elsewhere is
+    /// seconds here.
+    #[must_use]
+    pub fn values() -> Value {
+        json!({
+            "log": { "level": "info,muster=debug" },
+            "placement": { "unplaceableGraceSeconds": 2, "stuckGraceSeconds": 3 },
+        })
     }
 
     /// The control plane, to stop and start parts of it.

@@ -42,11 +42,22 @@ pub struct Ports {
     pub health: u16,
 }
 
+/// Which parts of a control plane act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Controllers {
+    /// All of them, and simulated kubelets.
+    #[default]
+    All,
+    /// None: the API server stores and admits, and whoever wants a pod or a status writes it by hand.
+    None,
+}
+
 /// A running control plane.
 #[derive(Debug)]
 pub struct ControlPlane {
     layout: Layout,
     ports: Ports,
+    controllers: Controllers,
     // Held while this program works on the state folder: two programs at once would start everything twice.
     _lock: File,
 }
@@ -57,15 +68,26 @@ impl ControlPlane {
     /// # Errors
     /// When the wanted port is taken, another program works on the same state, or a component ends; the message has the end of its log.
     pub async fn start(layout: &Layout, api_port: Option<u16>) -> Result<Self> {
+        Self::start_with(layout, api_port, Controllers::All).await
+    }
+
+    /// Like [`ControlPlane::start`], with these controllers.
+    ///
+    /// # Errors
+    /// As for [`ControlPlane::start`].
+    pub async fn start_with(layout: &Layout, api_port: Option<u16>, controllers: Controllers) -> Result<Self> {
         fs::create_dir_all(&layout.state).with_context(|| format!("creating {}", layout.state.display()))?;
         let lock = lock(layout)?;
         let ports = choose_ports(layout, api_port)?;
         let certs = layout.state.join("certs");
         certs::ensure(&certs)?;
         certs::kubeconfig(&layout.kubeconfig(), &certs, ports.api, Identity::Certificate("admin"), "default")?;
-        let plane = Self { layout: layout.clone(), ports, _lock: lock };
+        let plane = Self { layout: layout.clone(), ports, controllers, _lock: lock };
         plane.ensure("etcd", plane.etcd())?;
         plane.start_api_server().await?;
+        if controllers == Controllers::None {
+            return Ok(plane);
+        }
         plane.ensure("kube-controller-manager", plane.controller_manager()?)?;
         plane.ensure("kube-scheduler", plane.scheduler()?)?;
         plane.ensure_kwok()?;
@@ -125,9 +147,12 @@ impl ControlPlane {
     /// # Errors
     /// Names the component that ended, with the end of its log.
     pub fn check(&self) -> Result<()> {
-        ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"]
-            .iter()
-            .try_for_each(|component| self.process(component).check())
+        let store: &[&str] = &["etcd", "kube-apiserver"];
+        let acting: &[&str] = match self.controllers {
+            Controllers::All => &["kube-controller-manager", "kube-scheduler", "kwok"],
+            Controllers::None => &[],
+        };
+        store.iter().chain(acting).try_for_each(|component| self.process(component).check())
     }
 
     fn ensure(&self, component: &str, flags: Vec<String>) -> Result<()> {
@@ -168,7 +193,9 @@ impl ControlPlane {
 
     fn api_server(&self) -> Vec<String> {
         let cert = |file: &str| self.layout.state.join("certs").join(file).display().to_string();
-        vec![
+        // Nobody makes the ServiceAccount that this plugin wants for every pod.
+        let disabled = (self.controllers == Controllers::None).then(|| "--disable-admission-plugins=ServiceAccount".to_owned());
+        let flags = vec![
             "--bind-address=127.0.0.1".into(),
             "--advertise-address=127.0.0.1".into(),
             format!("--secure-port={}", self.ports.api),
@@ -190,7 +217,8 @@ impl ControlPlane {
             "--max-mutating-requests-inflight=2000".into(),
             format!("--feature-gates={FEATURES}"),
             "--runtime-config=scheduling.k8s.io/v1alpha2=true".into(),
-        ]
+        ];
+        flags.into_iter().chain(disabled).collect()
     }
 
     fn controller_manager(&self) -> Result<Vec<String>> {

@@ -25,8 +25,8 @@ mod process;
 mod wait;
 
 pub use chart::{NAMESPACE, RELEASE, install_chart};
-pub use cluster::Cluster;
-pub use control_plane::{ControlPlane, Ports, remove};
+pub use cluster::{Cluster, Setup};
+pub use control_plane::{ControlPlane, Controllers, Ports, remove};
 pub use fleet::{Fleet, GPU, HOST, NodeBuilder, POOL, RACK, TPU, ZONE};
 pub use layout::{Layout, STATE_FOLDER, root};
 pub use namespace::Namespace;

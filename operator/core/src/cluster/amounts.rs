@@ -110,7 +110,7 @@ const NANO: i128 = 1_000_000_000;
 
 /// The amount in the scheduler's unit for this resource, or `None` if the text is not a quantity.
 fn parse_quantity(resource: &str, text: &str) -> Option<i64> {
-    let nanos = parse_nanos(text)?;
+    let nanos = nanos(text)?;
     let unit = if resource == "cpu" { NANO / 1000 } else { NANO };
     let (whole, rest) = (nanos.div_euclid(unit), nanos.rem_euclid(unit));
     let rounded = whole + i128::from(rest > 0);
@@ -118,7 +118,7 @@ fn parse_quantity(resource: &str, text: &str) -> Option<i64> {
 }
 
 /// `<sign><digits>[.<digits>]<suffix or exponent>` in thousand-millionths, rounded up.
-fn parse_nanos(text: &str) -> Option<i128> {
+pub(crate) fn nanos(text: &str) -> Option<i128> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);

@@ -11,6 +11,12 @@ pub const UPDATE_IN_PROGRESS: &str = "UpdateInProgress";
 /// Muster's own: groups wait for a place. The message names each domain and its reason.
 pub const PLACEMENT_PENDING: &str = "PlacementPending";
 
+/// Muster's own: objects of somebody else have names that the set needs. The message says which, and whose they are.
+pub const NAME_TAKEN: &str = "NameTaken";
+
+/// Muster's own: the set's volume claim templates differ from those of its StatefulSets, which can't be changed.
+pub const CLAIMS_DIFFER: &str = "VolumeClaimsDiffer";
+
 /// Reason of [`AVAILABLE`].
 pub const REASON_ALL_GROUPS_READY: &str = "AllGroupsReady";
 /// Reason of [`PROGRESSING`], and of events about objects that were created or deleted on the way.
@@ -33,6 +39,12 @@ pub mod event {
     pub const GROUPS_PROGRESSING: &str = super::REASON_GROUPS_PROGRESSING;
     /// Groups are being moved to the current revision.
     pub const GROUPS_UPDATING: &str = super::REASON_GROUPS_UPDATING;
+    /// An object that somebody changed or deleted was put back (Muster's own).
+    pub const REPAIRED: &str = "Repaired";
+    /// The volume claim of a worker that was scaled away was deleted (Muster's own).
+    pub const CLAIM_DELETED: &str = "VolumeClaimDeleted";
+    /// The set's volume claim templates can't be had (Muster's own).
+    pub const CLAIMS_DIFFER: &str = super::CLAIMS_DIFFER;
     /// An object could not be created.
     pub const FAILED_CREATE: &str = "FailedCreate";
     /// An object could not be updated.

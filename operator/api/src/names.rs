@@ -61,8 +61,10 @@ pub mod annotation {
     pub const UNPLACEABLE: &str = "muster.dev/unplaceable";
     /// On pods: the placement decision that they carry out.
     pub const PLACEMENT: &str = "muster.dev/placement";
-    /// On a group's worker StatefulSet: the workers it had when it was complete, so that a replaced one is noticed.
+    /// On a leader pod: the workers its group had when it was complete, so that a replaced one is noticed.
     pub const MEMBERS: &str = "muster.dev/members";
+    /// On a group's worker StatefulSet: hash of the spec that Muster made it with, so that a later edit is told from another rendering.
+    pub const MADE_AS: &str = "muster.dev/made-as";
 }
 
 /// Environment variables that every container of a set has, in this order and before all others.

@@ -9,7 +9,7 @@ use muster_api::conditions::event;
 
 use crate::args::Config;
 use crate::caches::Caches;
-use crate::memory::{Applied, Failures, Moves, Restarts, Waiting};
+use crate::memory::{Applied, ClaimTemplates, Failures, Moves, Restarts, Verified, Waiting};
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 
@@ -36,6 +36,10 @@ pub(crate) struct Context {
     pub(crate) restarts: Arc<Restarts>,
     /// What was applied last.
     pub(crate) applied: Arc<Applied>,
+    /// Worker StatefulSets that say what they should.
+    pub(crate) verified: Arc<Verified>,
+    /// Claim templates of leader StatefulSets.
+    pub(crate) claim_templates: Arc<ClaimTemplates>,
     /// How often a set's reconcile failed in a row.
     pub(crate) failures: Arc<Failures>,
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
+use muster_core::owner::is_controlled_by;
 
 use crate::caches::{Caches, SetRef};
 use crate::webhook::Lookup;
@@ -26,6 +28,15 @@ impl Lookup for FromCaches {
     async fn fetch_set(&self, namespace: &str, name: &str) -> anyhow::Result<Option<Arc<LeaderWorkerSet>>> {
         let api: Api<LeaderWorkerSet> = Api::namespaced(self.client.clone(), namespace);
         Ok(api.get_opt(name).await?.map(Arc::new))
+    }
+
+    async fn leader_set(&self, set: &LeaderWorkerSet) -> anyhow::Result<Option<Arc<StatefulSet>>> {
+        let (namespace, name) = (set.set_namespace(), set.set_name());
+        let found = match self.caches.stateful_sets.get(namespace, name) {
+            Some(found) => Some(found),
+            None => Api::<StatefulSet>::namespaced(self.client.clone(), namespace).get_opt(name).await?.map(Arc::new),
+        };
+        Ok(found.filter(|found| is_controlled_by(&found.metadata, set.metadata.uid.as_deref())))
     }
 
     fn namespace_annotations(&self, namespace: &str) -> Option<BTreeMap<String, String>> {

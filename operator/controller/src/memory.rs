@@ -166,6 +166,56 @@ impl Applied {
     }
 }
 
+/// Generations of worker StatefulSets (by UID) that were found to say what they should.
+#[derive(Debug, Default)]
+pub(crate) struct Verified {
+    generations: Mutex<HashMap<String, i64>>,
+}
+
+impl Verified {
+    /// How many are remembered at most. Forgetting costs one request for each.
+    const LIMIT: usize = 100_000;
+
+    /// Whether this generation was found good.
+    pub(crate) fn knows(&self, uid: &str, generation: i64) -> bool {
+        lock(&self.generations).get(uid) == Some(&generation)
+    }
+
+    /// This generation is good.
+    pub(crate) fn remember(&self, uid: &str, generation: i64) {
+        let mut generations = lock(&self.generations);
+        if generations.len() >= Self::LIMIT {
+            generations.clear();
+        }
+        generations.insert(uid.to_owned(), generation);
+    }
+}
+
+/// Claim templates of leader StatefulSets (by UID), as the API server has them. They never change.
+#[derive(Debug, Default)]
+pub(crate) struct ClaimTemplates {
+    sets: Mutex<HashMap<String, Value>>,
+}
+
+impl ClaimTemplates {
+    /// How many are remembered at most. Forgetting costs one request for each.
+    const LIMIT: usize = 10_000;
+
+    /// The templates of this StatefulSet, if it was read before.
+    pub(crate) fn of(&self, uid: &str) -> Option<Value> {
+        lock(&self.sets).get(uid).cloned()
+    }
+
+    /// The StatefulSet has these.
+    pub(crate) fn remember(&self, uid: &str, templates: Value) {
+        let mut sets = lock(&self.sets);
+        if sets.len() >= Self::LIMIT {
+            sets.clear();
+        }
+        sets.insert(uid.to_owned(), templates);
+    }
+}
+
 fn hash(value: impl std::hash::Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

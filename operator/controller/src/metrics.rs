@@ -90,11 +90,17 @@ impl Metrics {
             Write::CreateRevision(_) => "create-revision",
             Write::ApplyLeaderSet { .. } => "apply-leader-set",
             Write::CreateService(_) => "create-service",
+            Write::RepairService { .. } => "repair-service",
+            Write::DeleteService { .. } => "delete-service",
             Write::PatchLeader { .. } => "patch-leader",
             Write::CreateWorkerSet(_) => "create-worker-set",
             Write::ScaleWorkerSet { .. } => "scale-worker-set",
+            Write::RelabelWorkerSet { .. } => "relabel-worker-set",
+            Write::RestoreWorkerSet { .. } => "restore-worker-set",
             Write::RecordMembers { .. } => "record-members",
-            Write::DeleteLeader { .. } => "delete-leader",
+            Write::DeleteLeader { .. } | Write::DeleteBereftLeader { .. } => "delete-leader",
+            Write::OwnClaim { .. } => "own-claim",
+            Write::DeleteClaim { .. } => "delete-claim",
             Write::DeleteRevision { .. } => "delete-revision",
         };
         self.writes.get_or_create(&Object { write }).inc();

@@ -59,6 +59,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         waiting: Arc::default(),
         moves: Arc::default(),
         restarts: Arc::default(),
+        verified: Arc::default(),
+        claim_templates: Arc::default(),
         applied: Arc::default(),
         failures: Arc::default(),
     };

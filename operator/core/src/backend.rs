@@ -99,7 +99,11 @@ fn claims(set: &LeaderWorkerSet, spec: &mut Map<String, Value>) {
         spec.insert("volumeClaimTemplates".to_owned(), Value::Array(raw));
     }
     if let Some(policy) = &template.persistent_volume_claim_retention_policy {
-        spec.insert("persistentVolumeClaimRetentionPolicy".to_owned(), json!(policy));
+        // Clients that hold upstream's structs send a half that is not set as the empty string, which no StatefulSet may have.
+        let halves = [("whenDeleted", &policy.when_deleted), ("whenScaled", &policy.when_scaled)];
+        let halves = halves.into_iter().filter_map(|(when, choice)| Some((when, choice.as_ref()?)));
+        let halves: BTreeMap<_, _> = halves.filter(|(_, choice)| !choice.is_empty()).collect();
+        spec.insert("persistentVolumeClaimRetentionPolicy".to_owned(), json!(halves));
     }
 }
 
@@ -154,18 +158,29 @@ fn users_annotations(set: &LeaderWorkerSet) -> Option<Strings> {
     Some(annotations)
 }
 
+/// Labels that a group's worker StatefulSet selects its pods by.
+fn identity(live: &LeaderWorkerSet, leader: &Pod) -> Strings {
+    strings([
+        (label::GROUP_INDEX, pods::label(leader, label::GROUP_INDEX).unwrap_or_default().to_owned()),
+        (label::SET_NAME, live.set_name().to_owned()),
+        (label::GROUP_KEY, pods::label(leader, label::GROUP_KEY).unwrap_or_default().to_owned()),
+    ])
+}
+
+/// Labels of the operator's own on a group's worker StatefulSet and its pods.
+pub fn worker_labels(live: &LeaderWorkerSet, leader: &Pod) -> BTreeMap<String, String> {
+    let revision = strings([(label::REVISION, pods::revision(leader).unwrap_or_default().to_owned())]);
+    with(Some(&identity(live, leader)), revision)
+}
+
 /// The worker StatefulSet of one group.
 ///
 /// `restored` is the set as of the leader's revision; labels and annotations come from `live`, as upstream has it. `selector` ties
 /// every worker to the group's domain.
 pub fn worker_set(live: &LeaderWorkerSet, restored: &LeaderWorkerSet, leader: &Pod, selector: &Strings, replicas: u32) -> Value {
     let leader_name = pods::name(leader);
-    let identity = strings([
-        (label::GROUP_INDEX, pods::label(leader, label::GROUP_INDEX).unwrap_or_default().to_owned()),
-        (label::SET_NAME, live.set_name().to_owned()),
-        (label::GROUP_KEY, pods::label(leader, label::GROUP_KEY).unwrap_or_default().to_owned()),
-    ]);
-    let labels = with(Some(&identity), strings([(label::REVISION, pods::revision(leader).unwrap_or_default().to_owned())]));
+    let identity = identity(live, leader);
+    let labels = worker_labels(live, leader);
     let mut annotations = shared_annotations(restored);
     annotations.insert(annotation::LEADER_NAME.to_owned(), leader_name.to_owned());
     if requests_tpus(leader) {

@@ -6,7 +6,9 @@
 //!  startup     which ranks of a group may exist now: Request ─► policy ─► Step
 //!  admission   what a pod of a set needs to know about itself: identity, environment, gate
 //!  observed    everything one reconcile has read about one set
+//!  claims      what becomes of the workers' volume claims
 //!  decide      set + observed + advice + time ─► Plan
+//!  drift       what somebody changed about an object of ours
 //!  plan        the list of writes, printable as a person would read it
 //! ```
 //!
@@ -18,8 +20,10 @@ pub mod admission;
 pub mod advice;
 pub mod ask;
 pub mod backend;
+pub mod claims;
 pub mod cluster;
 pub mod decide;
+pub mod drift;
 pub mod observed;
 pub mod owner;
 pub mod placement;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use muster_api::LeaderWorkerSet;
 use muster_api::names::{self, label};
 
@@ -20,6 +20,8 @@ pub struct Observed {
     pub services: BTreeMap<String, Arc<Service>>,
     /// ControllerRevisions with the set's name label.
     pub revisions: Vec<Arc<ControllerRevision>>,
+    /// Volume claims with the set's name label, by name.
+    pub claims: BTreeMap<String, Arc<PersistentVolumeClaim>>,
     /// Pods with the set's name label.
     pub pods: BTreeMap<String, Arc<Pod>>,
 }

@@ -21,6 +21,20 @@ pub enum Write {
     },
     /// Create a headless service.
     CreateService(Value),
+    /// Put a headless service back to what it was made as.
+    RepairService {
+        /// Service name.
+        name: String,
+        /// Merge patch; carries the service's UID.
+        patch: Value,
+    },
+    /// Delete a headless service of ours that can't be put back, so that it can be made again.
+    DeleteService {
+        /// Service name.
+        name: String,
+        /// Only this incarnation of it.
+        uid: String,
+    },
     /// Strategic merge patch of a leader pod: selector or affinity, record, gate removal, in one.
     PatchLeader {
         /// Pod name.
@@ -37,9 +51,25 @@ pub enum Write {
         /// New replicas.
         replicas: u32,
     },
-    /// Write down the members of a complete group on its worker StatefulSet.
-    RecordMembers {
+    /// Give a group's worker StatefulSet back the labels that it is found by.
+    RelabelWorkerSet {
         /// StatefulSet name.
+        name: String,
+        /// Merge patch; carries the StatefulSet's UID.
+        patch: Value,
+    },
+    /// Put the spec of a worker StatefulSet that Muster made back to what it was made as, unless it is that already.
+    RestoreWorkerSet {
+        /// The StatefulSet as it was made.
+        object: Value,
+        /// Only this incarnation of it.
+        uid: String,
+        /// The generation that was looked at.
+        generation: i64,
+    },
+    /// Write down the workers of a complete group on its leader.
+    RecordMembers {
+        /// Leader pod name.
         name: String,
         /// Its UID, so that a successor of the same name is not meant.
         uid: String,
@@ -54,6 +84,27 @@ pub enum Write {
         uid: String,
         /// Only if unchanged since it was read, when set.
         resource_version: Option<String>,
+    },
+    /// Delete the leader of a group whose worker StatefulSet somebody deleted, unless there is one after all.
+    DeleteBereftLeader {
+        /// Pod name.
+        name: String,
+        /// Only this incarnation of it.
+        uid: String,
+    },
+    /// Make the set an owner of a volume claim, or one no more.
+    OwnClaim {
+        /// Claim name.
+        name: String,
+        /// Strategic merge patch; carries the claim's UID.
+        patch: Value,
+    },
+    /// Delete the volume claim of a worker that is scaled away.
+    DeleteClaim {
+        /// Claim name.
+        name: String,
+        /// Only this incarnation of it.
+        uid: String,
     },
     /// Delete a ControllerRevision that no group needs any more.
     DeleteRevision {
@@ -128,6 +179,15 @@ pub struct Step {
     pub failed: Option<Note>,
 }
 
+/// An object of somebody else that has a name of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// What it is, whose it is and what to do about it.
+    pub text: String,
+    /// The object.
+    pub object: Related,
+}
+
 /// Everything one reconcile writes: steps in order, then the status, then events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
@@ -137,6 +197,8 @@ pub struct Plan {
     pub status: Option<LeaderWorkerSetStatus>,
     /// Events that belong to the status or to no write.
     pub notes: Vec<Note>,
+    /// Names of ours that objects of somebody else have, one sentence each. They become a condition and its events.
+    pub taken: Vec<Taken>,
     /// Reconcile again after this long even if nothing changes.
     pub requeue: Option<Duration>,
 }
@@ -172,6 +234,8 @@ impl fmt::Display for Write {
                 )
             }
             Self::CreateService(object) => write!(f, "create service {}", object_name(object)),
+            Self::RepairService { name, .. } => write!(f, "repair service {name}"),
+            Self::DeleteService { name, .. } => write!(f, "delete service {name}"),
             Self::PatchLeader { name, patch } => match (patch.pointer("/spec/nodeSelector"), patch.pointer("/spec")) {
                 (Some(selector), _) => write!(f, "place leader {name} on nodes {selector}"),
                 (None, Some(_)) => write!(f, "leave leader {name} to the scheduler"),
@@ -182,8 +246,13 @@ impl fmt::Display for Write {
                 write!(f, "create worker StatefulSet {} (replicas {replicas})", object_name(object))
             }
             Self::ScaleWorkerSet { name, replicas } => write!(f, "scale worker StatefulSet {name} to {replicas}"),
-            Self::RecordMembers { name, .. } => write!(f, "record the members of worker StatefulSet {name}"),
+            Self::RelabelWorkerSet { name, .. } => write!(f, "label worker StatefulSet {name}"),
+            Self::RestoreWorkerSet { object, .. } => write!(f, "restore worker StatefulSet {}", object_name(object)),
+            Self::RecordMembers { name, .. } => write!(f, "record the workers of leader {name}"),
             Self::DeleteLeader { name, .. } => write!(f, "delete leader {name}"),
+            Self::DeleteBereftLeader { name, .. } => write!(f, "delete leader {name}, which has lost its workers"),
+            Self::OwnClaim { name, .. } => write!(f, "own volume claim {name}"),
+            Self::DeleteClaim { name, .. } => write!(f, "delete volume claim {name}"),
             Self::DeleteRevision { name } => write!(f, "delete revision {name}"),
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! The rules are upstream's (`reference` §2.6); the way a lost member is noticed is not. Upstream reacts to the deletion of a pod it
 //! still sees, and misses one that its StatefulSet has replaced by then (upstream #998): the group is left half old, half new.
-//! Here the members of a complete group are written on its worker StatefulSet, and a group whose members are others than
-//! those starts over, however they were lost and whoever was looking.
+//! Here the workers of a complete group are written on its leader, and a group whose workers are others than those starts over,
+//! however they were lost and whoever was looking.
 
 use std::collections::BTreeMap;
 
@@ -43,8 +43,12 @@ pub fn judge(set: &LeaderWorkerSet, group: &Group<'_>) -> Verdict {
     if recreates && let Some(pod) = failed(set, group, leader) {
         return Verdict::StartOver { because: pods::name(pod).to_owned() };
     }
-    let (Some(now), Some(workers)) = (members, group.worker_set) else { return Verdict::Fine };
-    let known = workers.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotation::MEMBERS));
+    let known = pods::annotation(leader, annotation::MEMBERS);
+    if recreates && known.is_some() && group.worker_set.is_none() {
+        // The workers that were there are gone with their StatefulSet, and a new one would make strangers to this leader.
+        return Verdict::StartOver { because: format!("{}-1", pods::name(leader)) };
+    }
+    let Some(now) = members else { return Verdict::Fine };
     match known {
         Some(known) if *known == now => Verdict::Fine,
         Some(known) if recreates => Verdict::StartOver { because: replaced(known, &now, pods::name(leader)) },
@@ -57,7 +61,9 @@ fn failed<'a>(set: &LeaderWorkerSet, group: &Group<'a>, leader: &'a Pod) -> Opti
     if waits_for_start(set) && !has_started(group, leader) {
         return None;
     }
-    group.pods().map(|(_, pod)| pod).find(|pod| {
+    // Pods beyond the group's size are there because somebody raised the replicas of its workers; they are taken away again.
+    let size = size_of(leader);
+    group.pods().filter(|(rank, _)| *rank == 0 || *rank < size).map(|(_, pod)| pod).find(|pod| {
         let own = std::ptr::eq(*pod, leader) || is_member(group, leader, pod);
         own && (pods::is_deleting(pod) || has_restarted(pod))
     })
@@ -157,7 +163,7 @@ mod tests {
             pod("serve-0-2", "workers-uid", |pod| pod["metadata"]["uid"] = json!("bbbbbbbb-2")),
         ];
         change(&mut pods);
-        let mut workers = json!({ "metadata": {
+        let workers = json!({ "metadata": {
             "name": "serve-0",
             "namespace": "team",
             "uid": "workers-uid",
@@ -165,7 +171,7 @@ mod tests {
             "ownerReferences": [{ "apiVersion": "v1", "kind": "Pod", "name": "serve-0", "uid": LEADER, "controller": true }],
         } });
         if let Some(members) = members {
-            workers["metadata"]["annotations"] = json!({ "muster.dev/members": members });
+            pods[0]["metadata"]["annotations"]["muster.dev/members"] = json!(members);
         }
         let mut observed = Observed::default();
         for pod in pods {
@@ -224,6 +230,18 @@ mod tests {
     )]
     fn a_group_starts_over_when_a_member_is_lost(#[case] change: fn(&mut Vec<Value>), #[case] expected: Verdict) {
         assert_eq!(verdict(EAGER, &group(Some(WHOLE), change)), expected);
+    }
+
+    #[test]
+    fn a_group_whose_worker_stateful_set_was_deleted_starts_over() {
+        let mut observed = group(Some(WHOLE), |_| {});
+        observed.stateful_sets.clear();
+        assert_eq!(verdict(EAGER, &observed), start_over("serve-0-1"));
+        assert_eq!(verdict("None", &observed), Verdict::Fine);
+        // A group that never was complete only waits for its workers.
+        let mut starting = group(None, |_| {});
+        starting.stateful_sets.clear();
+        assert_eq!(verdict(EAGER, &starting), Verdict::Fine);
     }
 
     #[test]

@@ -6,20 +6,21 @@
 //! ```
 //! Every replica follows everything, because every replica admits; only the lease holder reads the sets to reconcile.
 
-mod prune;
+pub(crate) mod prune;
 mod shelf;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Api, Client, Resource};
+use muster_api::names::label;
 use muster_api::{LeaderWorkerSet, PlacementPolicy, StartupPolicy};
 use muster_core::cluster::Index;
 use tokio::sync::mpsc;
@@ -43,6 +44,8 @@ pub(crate) struct Caches {
     pub(crate) services: Shelf<Service>,
     /// ControllerRevisions.
     pub(crate) revisions: Shelf<ControllerRevision>,
+    /// Volume claims of sets.
+    pub(crate) claims: Shelf<PersistentVolumeClaim>,
     /// Pods that belong to sets.
     pub(crate) pods: Shelf<Pod>,
     /// Placement policies.
@@ -89,6 +92,7 @@ impl Caches {
             stateful_sets: Shelf::default(),
             services: Shelf::default(),
             revisions: Shelf::default(),
+            claims: Shelf::default(),
             pods: Shelf::default(),
             placement_policies: Shelf::default(),
             startup_policies: Shelf::default(),
@@ -103,8 +107,14 @@ impl Caches {
         spawn.start(|caches| Nodes { caches });
         spawn.start(|caches| Pods { caches });
         spawn.start(|caches| StatefulSets { caches });
-        spawn.start(|caches| Kept { caches, shelf: |caches| &caches.services, slim: prune::service, then: owner_due });
+        spawn.start(|caches| Kept { caches, shelf: |caches| &caches.services, slim: prune::service, then: name_due });
         spawn.start(|caches| Kept { caches, shelf: |caches| &caches.revisions, slim: prune::revision, then: |_, _| {} });
+        spawn.start_labelled(label::SET_NAME, |caches| Kept {
+            caches,
+            shelf: |caches| &caches.claims,
+            slim: prune::claim,
+            then: owner_due,
+        });
         spawn.start(|caches| Kept { caches, shelf: |caches| &caches.namespaces, slim: |object| object, then: residents_due });
         spawn.start(|caches| Kept {
             caches,
@@ -198,16 +208,38 @@ impl Spawner<'_> {
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
         S: Sink<K>,
     {
+        self.start_labelled("", sink);
+    }
+
+    fn start_labelled<K, S>(&mut self, label: &'static str, sink: impl FnOnce(Arc<Caches>) -> S)
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
         let (synced, receiver) = tokio::sync::watch::channel(false);
         self.synced.push(receiver);
-        tokio::spawn(follow(Api::<K>::all(self.client.clone()), sink(self.caches.clone()), synced));
+        tokio::spawn(follow(Api::<K>::all(self.client.clone()), label, sink(self.caches.clone()), synced));
     }
 }
 
-/// The set that an object belongs to is due, and so is a set that an object without owner takes a name from.
+/// The set that an object belongs to is due.
 fn owner_due(caches: &Caches, meta: &ObjectMeta) {
-    let set = shelf::set_of(meta).or_else(|| meta.name.clone()).unwrap_or_default();
-    let set = SetRef::new(&set).within(meta.namespace.as_deref().unwrap_or_default());
+    if let Some(set) = shelf::set_of(meta) {
+        due_if_there(caches, meta, &set);
+    }
+}
+
+/// The set that an object belongs to is due, and so are sets whose objects may want its name: `a` and `a-1` want `a-1`.
+fn name_due(caches: &Caches, meta: &ObjectMeta) {
+    let name = meta.name.as_deref().unwrap_or_default();
+    let parent = muster_api::names::parent_and_ordinal(name).map(|(parent, _)| parent);
+    let label = shelf::set_of(meta);
+    let sets: BTreeSet<&str> = [Some(name), parent, label.as_deref()].into_iter().flatten().collect();
+    sets.into_iter().for_each(|set| due_if_there(caches, meta, set));
+}
+
+fn due_if_there(caches: &Caches, meta: &ObjectMeta, set: &str) {
+    let set = SetRef::new(set).within(meta.namespace.as_deref().unwrap_or_default());
     if caches.sets.get(&set).is_some() {
         caches.make_due(set);
     }
@@ -300,13 +332,13 @@ impl Sink<StatefulSet> for StatefulSets {
     fn put(&mut self, object: StatefulSet) {
         let meta = object.metadata.clone();
         self.caches.put_stateful_set(object);
-        owner_due(&self.caches, &meta);
+        name_due(&self.caches, &meta);
     }
 
     fn take(&mut self, namespace: &str, name: &str) {
         self.caches.update_index(|index| index.remove_worker_set(namespace, name));
         if let Some(object) = self.caches.stateful_sets.take(namespace, name) {
-            owner_due(&self.caches, &object.metadata);
+            name_due(&self.caches, &object.metadata);
         }
     }
 }

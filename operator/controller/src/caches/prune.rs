@@ -1,7 +1,7 @@
 //! Objects without what nobody here reads: the caches hold every pod of the cluster.
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec, Service};
+use k8s_openapi::api::core::v1::{Container, Node, PersistentVolumeClaim, Pod, PodSpec, Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::shelf::set_of;
@@ -53,8 +53,23 @@ pub(super) fn stateful_set(mut object: StatefulSet) -> StatefulSet {
     object
 }
 
-/// A service: only that it exists, and whose it is.
-pub(super) fn service(mut object: Service) -> Service {
+/// A service: whose it is, and of those of a set what is kept as it was made.
+pub(crate) fn service(mut object: Service) -> Service {
+    slim_meta(&mut object.metadata);
+    let ours = set_of(&object.metadata).is_some();
+    object.spec = object.spec.filter(|_| ours).map(|spec| ServiceSpec {
+        cluster_ip: spec.cluster_ip,
+        publish_not_ready_addresses: spec.publish_not_ready_addresses,
+        selector: spec.selector,
+        type_: spec.type_,
+        ..ServiceSpec::default()
+    });
+    object.status = None;
+    object
+}
+
+/// A volume claim: whose it is.
+pub(crate) fn claim(mut object: PersistentVolumeClaim) -> PersistentVolumeClaim {
     slim_meta(&mut object.metadata);
     object.spec = None;
     object.status = None;

@@ -17,15 +17,16 @@ pub(crate) trait Sink<K>: Send + 'static {
     fn take(&mut self, namespace: &str, name: &str);
 }
 
-/// Follows one kind for ever. Turns `synced` true once the first list is complete.
-pub(crate) async fn follow<K>(api: Api<K>, mut sink: impl Sink<K>, synced: watch::Sender<bool>)
+/// Follows the objects of one kind that carry a label (all, for an empty one) for ever. Turns `synced` true once the first list is
+/// complete.
+pub(crate) async fn follow<K>(api: Api<K>, label: &'static str, mut sink: impl Sink<K>, synced: watch::Sender<bool>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let kind = K::kind(&()).into_owned();
     let mut present: HashSet<(String, String)> = HashSet::new();
     let mut listed: HashSet<(String, String)> = HashSet::new();
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default().labels(label)).default_backoff());
     loop {
         match events.try_next().await {
             Ok(Some(watcher::Event::Init)) => listed.clear(),

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodTemplateSpec, Service};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod, PodTemplateSpec, Service};
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
@@ -12,12 +12,13 @@ use muster_api::conditions::event;
 use muster_api::names::annotation;
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
 use muster_core::cluster::GroupId;
+use muster_core::owner::is_controlled_by;
 use muster_core::plan::{Note, Plan, Step, Write};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Error;
-use crate::caches::SetRef;
+use super::{Error, restore};
+use crate::caches::{SetRef, prune};
 use crate::context::Context;
 
 /// Upstream's field manager on the leader StatefulSet, kept so that either operator can take over from the other.
@@ -60,7 +61,7 @@ async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool,
         cx.metrics.write(&step.write);
         tracing::info!(write = %step.write, "wrote");
         let restart = step.done.as_ref().is_some_and(|note| note.reason == event::RECREATE_GROUP);
-        if let Write::DeleteLeader { name, .. } = &step.write
+        if let Write::DeleteLeader { name, .. } | Write::DeleteBereftLeader { name, .. } = &step.write
             && restart
         {
             let group = GroupId { namespace: set.set_namespace().to_owned(), leader_pod: name.clone() };
@@ -80,7 +81,9 @@ async fn send(cx: &Context, namespace: &str, write: &Write) -> kube::Result<bool
         Write::CreateRevision(object) => {
             create::<ControllerRevision>(cx, namespace, object, |created| caches.revisions.put(created)).await
         }
-        Write::CreateService(object) => create::<Service>(cx, namespace, object, |created| caches.services.put(created)).await,
+        Write::CreateService(object) => {
+            create::<Service>(cx, namespace, object, |created| caches.services.put(prune::service(created))).await
+        }
         Write::CreateWorkerSet(object) => {
             create::<StatefulSet>(cx, namespace, object, |created| caches.put_stateful_set(created)).await
         }
@@ -95,20 +98,54 @@ async fn send(cx: &Context, namespace: &str, write: &Write) -> kube::Result<bool
             caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
             Ok(true)
         }
-        Write::RecordMembers { name, uid, members } => {
+        Write::RelabelWorkerSet { name, patch } => {
             let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
-            let patch = json!({ "metadata": { "uid": uid, "annotations": { annotation::MEMBERS: members } } });
-            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
+            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?);
             Ok(true)
         }
+        Write::RestoreWorkerSet { object, uid, generation } => restore::worker_set(cx, namespace, object, uid, *generation).await,
+        Write::RepairService { name, patch } => {
+            let api: Api<Service> = Api::namespaced(client(), namespace);
+            caches.services.put(prune::service(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?));
+            Ok(true)
+        }
+        Write::DeleteService { name, uid } => {
+            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
+            let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            delete(&Api::<Service>::namespaced(client(), namespace), name, &options).await
+        }
+        Write::RecordMembers { name, uid, members } => {
+            let api: Api<Pod> = Api::namespaced(client(), namespace);
+            let patch = json!({ "metadata": { "uid": uid, "annotations": { annotation::MEMBERS: members } } });
+            caches.put_pod(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
+            Ok(true)
+        }
+        Write::DeleteBereftLeader { name, uid } => {
+            let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
+            // A cache that lags behind must not cost a group its life.
+            let workers = api.get_opt(name).await?;
+            if workers.is_some_and(|workers| is_controlled_by(&workers.metadata, Some(uid))) {
+                return Ok(false);
+            }
+            delete_leader(cx, namespace, name, uid, None).await
+        }
         Write::DeleteLeader { name, uid, resource_version } => {
-            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: resource_version.clone() };
-            let options = DeleteParams {
-                preconditions: Some(preconditions),
-                propagation_policy: Some(PropagationPolicy::Foreground),
-                ..DeleteParams::default()
-            };
-            delete(&Api::<Pod>::namespaced(client(), namespace), name, &options).await
+            delete_leader(cx, namespace, name, uid, resource_version.clone()).await
+        }
+        Write::OwnClaim { name, patch } => {
+            let api: Api<PersistentVolumeClaim> = Api::namespaced(client(), namespace);
+            match api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+                Ok(claim) => caches.claims.put(prune::claim(claim)),
+                // Gone, or another of the same name.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            Ok(true)
+        }
+        Write::DeleteClaim { name, uid } => {
+            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
+            let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            delete(&Api::<PersistentVolumeClaim>::namespaced(client(), namespace), name, &options).await
         }
         Write::DeleteRevision { name } => {
             delete(&Api::<ControllerRevision>::namespaced(client(), namespace), name, &DeleteParams::default()).await
@@ -135,6 +172,16 @@ where
     }
 }
 
+/// Deletes a leader after its dependents.
+async fn delete_leader(cx: &Context, namespace: &str, name: &str, uid: &str, version: Option<String>) -> kube::Result<bool> {
+    let options = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: version }),
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        ..DeleteParams::default()
+    };
+    delete(&Api::<Pod>::namespaced(cx.client.clone(), namespace), name, &options).await
+}
+
 /// Deletes an object. `false` when it is gone already, or is not the one that was meant any more.
 async fn delete<K>(api: &Api<K>, name: &str, options: &DeleteParams) -> kube::Result<bool>
 where
@@ -150,12 +197,19 @@ where
 /// Applies the leader StatefulSet, unless this process applied the same before and it still stands.
 async fn apply_leader_set(cx: &Context, set: &LeaderWorkerSet, step: &Write, object: &Value) -> Result<bool, Error> {
     let (namespace, name, key) = (set.set_namespace(), set.set_name(), SetRef::from_obj(set));
+    let failed = |source| Error::Write { what: step.to_string(), source };
     let before = cx.caches.stateful_sets.get(namespace, name);
     if before.as_ref().is_some_and(|before| cx.applied.stands(&key, object, &before.metadata)) {
         return Ok(false);
     }
     let api: Api<StatefulSet> = Api::namespaced(cx.client.clone(), namespace);
     let params = PatchParams::apply(FIELD_MANAGER).force();
+    let with_claims = match &before {
+        Some(before) => with_live_claims(cx, before, object).await.map_err(failed)?,
+        None => None,
+    };
+    let wanted = object;
+    let object = with_claims.as_ref().unwrap_or(object);
     let applied = match api.patch(name, &params, &Patch::Apply(object)).await {
         // Server-side apply refuses fields that the API server doesn't know, where a create would drop them. A template may
         // have one (a field of a newer Kubernetes, a misspelt one, about which admission has warned), and works without it.
@@ -165,12 +219,12 @@ async fn apply_leader_set(cx: &Context, set: &LeaderWorkerSet, step: &Write, obj
         },
         outcome => outcome,
     };
-    let applied = applied.map_err(|source| Error::Write { what: step.to_string(), source })?;
+    let applied = applied.map_err(failed)?;
     let changed = before.is_none_or(|before| before.metadata.generation != applied.metadata.generation);
     cx.caches.put_stateful_set(applied);
     // As the cache has it, so that later comparisons are of like with like.
     if let Some(live) = cx.caches.stateful_sets.get(namespace, name) {
-        cx.applied.remember(key, object, &live.metadata);
+        cx.applied.remember(key, wanted, &live.metadata);
     }
     if changed {
         cx.metrics.write(step);
@@ -179,12 +233,49 @@ async fn apply_leader_set(cx: &Context, set: &LeaderWorkerSet, step: &Write, obj
     Ok(changed)
 }
 
-/// The StatefulSet with those fields of its pod template that our bindings know.
+/// The leader StatefulSet to apply with the claim templates of the live one, if any has some. They can't be changed, and upstream
+/// writes the same ones in other words, so they are repeated as they stand.
+async fn with_live_claims(cx: &Context, live: &StatefulSet, object: &Value) -> kube::Result<Option<Value>> {
+    const CLAIMS: &str = "volumeClaimTemplates";
+    let has = live.spec.as_ref().is_some_and(|spec| spec.volume_claim_templates.as_ref().is_some_and(|list| !list.is_empty()));
+    if !has && object["spec"].get(CLAIMS).is_none() {
+        return Ok(None);
+    }
+    let mut object = object.clone();
+    let Some(spec) = object["spec"].as_object_mut() else { return Ok(None) };
+    spec.remove(CLAIMS);
+    if has {
+        let (namespace, name) = (live.metadata.namespace.as_deref(), live.name_any());
+        let uid = live.metadata.uid.as_deref().unwrap_or_default();
+        let templates = match cx.claim_templates.of(uid) {
+            Some(known) => known,
+            None => {
+                // As JSON: a typed template would lose what it doesn't know.
+                let request = kube::core::Request::new(StatefulSet::url_path(&(), namespace));
+                let request = request.get(&name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
+                let found: Value = cx.client.request(request).await?;
+                let templates = found["spec"][CLAIMS].clone();
+                if found["metadata"]["uid"] == uid {
+                    cx.claim_templates.remember(uid, templates.clone());
+                }
+                templates
+            }
+        };
+        spec.insert(CLAIMS.to_owned(), templates);
+    }
+    Ok(Some(object))
+}
+
+/// The StatefulSet with those fields of its templates that our bindings know.
 fn known_fields(object: &Value) -> Option<Value> {
     const TEMPLATE: &str = "/spec/template";
     let typed: PodTemplateSpec = serde_json::from_value(object.pointer(TEMPLATE)?.clone()).ok()?;
     let mut known = object.clone();
     *known.pointer_mut(TEMPLATE)? = serde_json::to_value(typed).ok()?;
+    for claim in known.pointer_mut("/spec/volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
+        let typed: PersistentVolumeClaim = serde_json::from_value(claim.clone()).ok()?;
+        *claim = serde_json::to_value(typed).ok()?;
+    }
     Some(known)
 }
 

@@ -3,6 +3,7 @@
 mod advise;
 mod apply;
 mod observe;
+mod restore;
 
 use std::sync::Arc;
 use std::time::Instant;

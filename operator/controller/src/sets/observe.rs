@@ -22,7 +22,8 @@ pub(super) fn observe(caches: &Caches, set: &LeaderWorkerSet) -> Observed {
         }
     }
     let revisions = caches.revisions.of_set(namespace, name).into_values().collect();
-    Observed { stateful_sets, services, revisions, pods }
+    let claims = caches.claims.of_set(namespace, name);
+    Observed { stateful_sets, services, revisions, claims, pods }
 }
 
 fn is_leader_name(set: &str, pod: &str) -> bool {

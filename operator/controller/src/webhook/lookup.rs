@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
 
@@ -17,6 +18,9 @@ pub(crate) trait Lookup: Send + Sync + 'static {
     /// The set as the API server has it now; `None` if there is none.
     fn fetch_set(&self, namespace: &str, name: &str)
     -> impl Future<Output = anyhow::Result<Option<Arc<LeaderWorkerSet>>>> + Send;
+
+    /// The set's leader StatefulSet; `None` if there is none that is the set's own.
+    fn leader_set(&self, set: &LeaderWorkerSet) -> impl Future<Output = anyhow::Result<Option<Arc<StatefulSet>>>> + Send;
 
     /// The annotations of a namespace, if the cache has it.
     fn namespace_annotations(&self, namespace: &str) -> Option<BTreeMap<String, String>>;

@@ -60,7 +60,7 @@ pub(crate) async fn serve<L: Lookup>(
 fn router<L: Lookup>(lookup: Arc<L>) -> Router {
     Router::new()
         .route("/mutate-leaderworkerset-x-k8s-io-v1-leaderworkerset", post(default_set))
-        .route("/validate-leaderworkerset-x-k8s-io-v1-leaderworkerset", post(judge_set))
+        .route("/validate-leaderworkerset-x-k8s-io-v1-leaderworkerset", post(judge_set::<L>))
         .route("/mutate--v1-pod", post(change_pod::<L>))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(lookup)
@@ -70,8 +70,8 @@ async fn default_set(body: Bytes) -> Response {
     answer("set defaulting", &body, async |request| sets::default(&request)).await
 }
 
-async fn judge_set(body: Bytes) -> Response {
-    answer("set validation", &body, async |request| sets::judge(&request)).await
+async fn judge_set<L: Lookup>(State(lookup): State<Arc<L>>, body: Bytes) -> Response {
+    answer("set validation", &body, async |request| sets::judge(&request, lookup.as_ref()).await).await
 }
 
 async fn change_pod<L: Lookup>(State(lookup): State<Arc<L>>, body: Bytes) -> Response {

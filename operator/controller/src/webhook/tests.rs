@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
 use rstest::rstest;
@@ -52,6 +53,13 @@ impl Lookup for Cluster {
             "broken" => anyhow::bail!("connection refused"),
             _ => Ok(None),
         }
+    }
+
+    async fn leader_set(&self, set: &LeaderWorkerSet) -> anyhow::Result<Option<Arc<StatefulSet>>> {
+        let claims = json!([{"metadata": {"name": "data"}, "spec": {"volumeMode": "Filesystem", "resources": {"requests": {"storage": "1Gi"}}}}]);
+        let spec = json!({"selector": {}, "serviceName": "x", "template": {}, "volumeClaimTemplates": claims});
+        let live = set.set_name() == "live";
+        Ok(live.then(|| Arc::new(serde_json::from_value(json!({"metadata": {"name": "live"}, "spec": spec})).unwrap())))
     }
 
     fn namespace_annotations(&self, _: &str) -> Option<BTreeMap<String, String>> {
@@ -368,4 +376,33 @@ async fn health_says_why_it_is_not_ready() {
     assert_eq!(get("/readyz").await, (503, "not ready\nwebhook configurations: blank\n".into()));
     readiness.set(Configurations, Ok(()));
     assert_eq!(get("/readyz").await, (200, "ok\n".into()));
+}
+
+fn with_claims(name: &str, size: &str) -> Value {
+    let mut object = set(name);
+    let claim = json!({"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": size}}}});
+    object["spec"]["leaderWorkerTemplate"]["volumeClaimTemplates"] = json!([claim]);
+    object
+}
+
+#[rstest]
+#[case::they_differ_from_those_in_use("live", "1Gi", "2Gi", false)]
+#[case::a_change_is_taken_back("live", "2Gi", "1Gi", true)]
+#[case::they_are_not_touched("live", "2Gi", "2Gi", true)]
+#[case::there_is_no_stateful_set_yet("s", "1Gi", "2Gi", true)]
+#[tokio::test]
+async fn volume_claim_templates_of_a_live_set_stay(
+    #[case] name: &str,
+    #[case] before: &str,
+    #[case] after: &str,
+    #[case] allowed: bool,
+) {
+    let review = review("UPDATE", &with_claims(name, after), &with_claims(name, before));
+    let response = start().connect().await.review(VALIDATE_SET, &review).await;
+    assert_eq!(response["allowed"], allowed, "{response}");
+    if !allowed {
+        let message = "spec.leaderWorkerTemplate.volumeClaimTemplates: Forbidden: field is immutable once the set has its StatefulSets \
+                       (data differs): delete the set and create it again, or create another; claims that are retained are used again";
+        assert_eq!(response["status"]["message"], message);
+    }
 }

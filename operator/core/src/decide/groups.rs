@@ -1,32 +1,23 @@
 //! What happens to each group: its service, its placement, its workers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Pod};
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
-use muster_api::leader_worker_set::SubdomainPolicy;
 use muster_api::names::{self, annotation};
 use serde_json::{Value, json};
 
-use super::revisions;
+use super::{revisions, services, workers};
 use crate::admission::Choice;
 use crate::advice::{Advice, Placement};
-use crate::backend;
 use crate::observed::{Group, Observed};
-use crate::owner::{controller, is_controlled_by};
 use crate::placement::Reason;
 use crate::plan::{Note, Plan, Write};
 use crate::pods;
 use crate::record::{Record, Standing, standing};
 use crate::restart;
-use crate::revision;
 use crate::rollout::Target;
-use crate::status::size_of;
-
-/// How soon to look again for a ControllerRevision that the cache doesn't show yet (upstream's 1 s).
-const REVISION_MISSING: Duration = Duration::from_secs(1);
 
 type Selector = BTreeMap<String, String>;
 
@@ -54,13 +45,13 @@ pub(super) fn decide(inputs: &Inputs<'_>, groups: &BTreeMap<u32, Group<'_>>, pla
         if replace_outdated(inputs, *index, leader, plan) || start_over(inputs, group, leader, plan) {
             continue;
         }
-        create_group_service(inputs.set, inputs.observed, *index, leader, plan);
+        services::of_group(inputs.set, inputs.observed, *index, leader, inputs.current, plan);
         // A group beyond the replicas is about to be removed by the StatefulSet controller: no room is taken for it.
         if *index >= inputs.target.replicas && pods::is_gated(leader) {
             continue;
         }
         match place(inputs.choice, inputs.advice.placements.get(index), leader, plan) {
-            Where::Settled(selector) => workers(inputs, group, leader, &selector, plan),
+            Where::Settled(selector) => workers::ensure(inputs, group, leader, &selector, plan),
             Where::Waiting(reason) => {
                 pending.insert(*index, reason);
             }
@@ -93,11 +84,8 @@ fn start_over(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan: &mut P
     match restart::judge(inputs.set, group) {
         restart::Verdict::Fine => false,
         restart::Verdict::Remember(members) => {
-            if let Some(workers) = group.worker_set {
-                let name = workers.metadata.name.clone().unwrap_or_default();
-                let uid = workers.metadata.uid.clone().unwrap_or_default();
-                plan.push(Write::RecordMembers { name, uid, members }, None, None);
-            }
+            let (name, uid) = (pods::name(leader).to_owned(), pods::uid(leader).to_owned());
+            plan.push(Write::RecordMembers { name, uid, members }, None, None);
             false
         }
         restart::Verdict::StartOver { because } => {
@@ -108,7 +96,12 @@ fn start_over(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan: &mut P
             let (name, uid) = (pods::name(leader).to_owned(), pods::uid(leader).to_owned());
             let note = restart::note(&because, &name, group.index);
             let done = Note::normal(event::RECREATE_GROUP, "Delete", note).about(leader);
-            plan.push(Write::DeleteLeader { name, uid, resource_version: None }, Some(done), None);
+            let write = if group.worker_set.is_some() {
+                Write::DeleteLeader { name, uid, resource_version: None }
+            } else {
+                Write::DeleteBereftLeader { name, uid }
+            };
+            plan.push(write, Some(done), None);
             true
         }
     }
@@ -228,80 +221,6 @@ fn delete_leader(leader: &Pod, reason: &Reason, plan: &mut Plan) {
     // A leader that was not bound when this was decided must not have been bound since.
     let resource_version = pods::node(leader).is_none().then(|| leader.metadata.resource_version.clone()).flatten();
     plan.push(Write::DeleteLeader { name, uid: pods::uid(leader).to_owned(), resource_version }, Some(done), None);
-}
-
-/// Creates the group's worker StatefulSet, or raises its replicas, as far as the startup policy admits its ranks.
-fn workers(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, selector: &Selector, plan: &mut Plan) {
-    let Inputs { set, observed, current, advice, .. } = *inputs;
-    let admitted = advice.workers.get(&group.index).map_or(0, |admitted| admitted.workers);
-    let admitted = admitted.min(size_of(leader).saturating_sub(1));
-    let leader_name = pods::name(leader);
-    if let Some(existing) = observed.stateful_sets.get(leader_name) {
-        // A worker StatefulSet of the leader's predecessor goes away by garbage collection; its deletion brings us back.
-        let replicas = existing.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        if is_controlled_by(&existing.metadata, leader.metadata.uid.as_deref()) {
-            if u32::try_from(replicas).is_ok_and(|replicas| replicas < admitted) {
-                plan.push(Write::ScaleWorkerSet { name: leader_name.to_owned(), replicas: admitted }, None, None);
-            }
-        } else if !is_of_a_pod(existing, leader_name) {
-            plan.notes.push(super::foreign_object("StatefulSet", &existing.metadata));
-        }
-        return;
-    }
-    if admitted == 0 {
-        return;
-    }
-    let Some(restored) = template_of(set, observed, leader, current) else {
-        plan.requeue_within(REVISION_MISSING);
-        return;
-    };
-    plan.push(
-        Write::CreateWorkerSet(backend::worker_set(set, &restored, leader, selector, admitted)),
-        Some(
-            Note::normal(event::GROUPS_PROGRESSING, "Create", format!("Created worker statefulset for leader pod {leader_name}"))
-                .about(leader),
-        ),
-        Some(
-            Note::warning(
-                event::FAILED_CREATE,
-                "Create",
-                format!("Failed to create worker statefulset for leader pod {leader_name}"),
-            )
-            .about(leader),
-        ),
-    );
-}
-
-fn is_of_a_pod(existing: &k8s_openapi::api::apps::v1::StatefulSet, pod: &str) -> bool {
-    controller(&existing.metadata).is_some_and(|owner| owner.kind == "Pod" && owner.name == pod)
-}
-
-/// The set as it was when the leader was made. `None` when that revision isn't there (yet).
-fn template_of(
-    set: &LeaderWorkerSet,
-    observed: &Observed,
-    leader: &Pod,
-    current: &revisions::Current,
-) -> Option<LeaderWorkerSet> {
-    let key = pods::revision(leader)?;
-    if key == current.key { Some(set.clone()) } else { revision::as_of(set, &observed.revisions, key) }
-}
-
-fn create_group_service(set: &LeaderWorkerSet, observed: &Observed, index: u32, leader: &Pod, plan: &mut Plan) {
-    if set.subdomain_policy() != SubdomainPolicy::UniquePerReplica {
-        return;
-    }
-    match observed.services.get(pods::name(leader)) {
-        None => plan.push(
-            Write::CreateService(backend::group_service(set, index, leader)),
-            None,
-            Some(Note::warning(event::FAILED_CREATE, "Create", "Failed to create headless service for error")),
-        ),
-        Some(service) if service.metadata.owner_references.iter().flatten().all(|owner| owner.name != pods::name(leader)) => {
-            plan.notes.push(super::foreign_object("Service", &service.metadata));
-        }
-        Some(_) => {}
-    }
 }
 
 fn ordinals_unsupported(leader: &Pod) -> Note {

@@ -6,28 +6,32 @@
 //!  decide ─► revisions   which template is current; keep it as a ControllerRevision
 //!         ─► leaders     the leader StatefulSet (rollout arithmetic in `rollout`), the shared service
 //!         ─► groups      per group: service, placement, workers
+//!         ─► claims      volume claims of workers: kept as long as the set, gone with what is scaled away
 //!         ─► status
 //! ```
 
+mod claims;
+mod conditions;
+mod foreign;
 mod groups;
 mod revisions;
+mod services;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
-use muster_api::leader_worker_set::SubdomainPolicy;
 use muster_api::names::annotation;
 
 use crate::admission::Choice;
 use crate::advice::Advice;
 use crate::backend;
 use crate::observed::{Group, Observed};
-use crate::owner::{controller, is_controlled_by};
+use crate::owner::is_controlled_by;
 use crate::plan::{Note, Plan, Write};
 use crate::rollout::{self, Budget, Current, GroupState, Rollout, Target};
 use crate::status;
@@ -48,7 +52,10 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     let leader_set = observed.leader_set(set);
     match leader_set {
         Some(existing) if !is_controlled_by(&existing.metadata, set.metadata.uid.as_deref()) => {
-            plan.notes.push(foreign_object("StatefulSet", &existing.metadata));
+            plan.taken.push(foreign::object("apps/v1", "StatefulSet", &existing.metadata));
+            let mut status = set.status.clone().unwrap_or_default();
+            foreign::report(&mut status, &mut plan, set.metadata.generation, now);
+            plan.status = (set.status.as_ref() != Some(&status)).then_some(status);
             return plan;
         }
         Some(existing) if existing.metadata.deletion_timestamp.is_some() => {
@@ -70,16 +77,22 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
         template_changed: revision.changed,
         groups: &states,
     };
-    let target = apply_leader_set(set, &rollout, &revision.key, &mut plan);
-    create_shared_service(set, observed, &mut plan);
+    let fates = claims::fates(set, leader_set, observed, &groups, &revision.key);
+    claims::keep(&fates, &mut plan);
+    let target = apply_leader_set(set, &rollout, &revision.key, &groups, &mut plan);
+    services::shared(set, observed, &groups, &revision, &mut plan);
     let replace = leader_set.map(|existing| replaceable(existing, &rollout, target)).unwrap_or_default();
     let inputs = groups::Inputs { set, observed, current: &revision, choice, advice, replace: &replace, target };
     let pending = groups::decide(&inputs, &groups, &mut plan);
 
+    claims::delete(&fates, observed, &mut plan);
+
     let leaders = leader_set.and_then(|existing| existing.status.as_ref()).map_or(0, |status| status.replicas);
     let evidence =
         status::Evidence { groups: &groups, leaders, revision_key: &revision.key, pending: &pending, placed: choice.gated };
-    let outcome = status::next(set, &evidence, now);
+    let mut outcome = status::next(set, &evidence, now);
+    foreign::report(&mut outcome.status, &mut plan, set.metadata.generation, now);
+    claims::report(set, leader_set, &mut outcome.status, &mut plan, now);
     if outcome.update_done {
         revisions::truncate(set, observed, &revision.key, &mut plan);
     }
@@ -90,21 +103,17 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     plan
 }
 
-/// A name of ours is taken. The object is left alone, and the set says whose it is.
-fn foreign_object(kind: &str, object: &ObjectMeta) -> Note {
-    let owner = controller(object).map_or_else(|| "no controller".to_owned(), |owner| format!("{} {}", owner.kind, owner.name));
-    let name = object.name.as_deref().unwrap_or_default();
-    Note::warning(
-        event::FAILED_CREATE,
-        "Create",
-        format!("{kind} {name} exists and belongs to {owner}; it is left alone. Rename the set or delete the {kind}"),
-    )
-}
-
 /// Applies the leader StatefulSet at the rollout's next step and says what changes.
-fn apply_leader_set(set: &LeaderWorkerSet, rollout: &Rollout<'_>, revision_key: &str, plan: &mut Plan) -> Target {
+fn apply_leader_set(
+    set: &LeaderWorkerSet,
+    rollout: &Rollout<'_>,
+    revision_key: &str,
+    groups: &BTreeMap<u32, Group<'_>>,
+    plan: &mut Plan,
+) -> Target {
     let Rollout { budget, current, template_changed, .. } = *rollout;
     let target = rollout::next(rollout);
+    let target = if current.is_none() { beginning(target, revision_key, groups) } else { target };
     let object = backend::leader_set(set, revision_key, target, budget.max_unavailable.saturating_add(budget.max_surge));
     let name = set.set_name();
     let exists = current.is_some();
@@ -115,6 +124,14 @@ fn apply_leader_set(set: &LeaderWorkerSet, rollout: &Rollout<'_>, revision_key: 
         Some(Note::warning(failure, "Create", format!("Failed to {verb} leader statefulset {name}"))),
     );
     target
+}
+
+/// Where a leader StatefulSet begins. If it is made again while groups of an older revision live, they keep that one until the
+/// rollout's next steps let them go.
+fn beginning(target: Target, key: &str, groups: &BTreeMap<u32, Group<'_>>) -> Target {
+    let mut live = groups.values().filter_map(Group::live_leader);
+    let outdated = live.any(|leader| crate::pods::revision(leader).is_some_and(|made| made != key));
+    if outdated { Target { partition: target.partition.max(target.replicas), ..target } } else { target }
 }
 
 /// Groups whose outdated leaders are deleted now, so that their successors are made from the new template.
@@ -198,22 +215,7 @@ fn leader_set_note(name: &str, current: Option<Current>, target: Target, templat
     None
 }
 
-fn create_shared_service(set: &LeaderWorkerSet, observed: &Observed, plan: &mut Plan) {
-    if set.subdomain_policy() != SubdomainPolicy::Shared {
-        return;
-    }
-    match observed.services.get(set.set_name()) {
-        None => plan.push(
-            Write::CreateService(backend::shared_service(set)),
-            None,
-            Some(Note::warning(event::FAILED_CREATE, "Create", "Failed to create headless service for error")),
-        ),
-        Some(service) if !is_controlled_by(&service.metadata, set.metadata.uid.as_deref()) => {
-            plan.notes.push(foreign_object("Service", &service.metadata));
-        }
-        Some(_) => {}
-    }
-}
-
+#[cfg(test)]
+mod object_tests;
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,11 @@ pub(super) fn current(set: &LeaderWorkerSet, leader_set: Option<&StatefulSet>, o
     let kept_key = leader_set.and_then(|existing| existing.metadata.labels.as_ref()?.get(label::REVISION));
 
     let (key, why, changed) = match kept_key {
-        None => (own_key, "for a newly created LeaderWorkerSet", false),
+        None => match newest_describing(set, observed) {
+            // The leader StatefulSet was deleted: its groups, if any are left, are of a revision that still stands.
+            Some(existing) => return Current { key: existing.to_owned(), changed: false },
+            None => (own_key, "for a newly created LeaderWorkerSet", false),
+        },
         Some(kept) => match revision::find(revisions(), uid, kept) {
             None => (kept.clone(), "for existing LeaderWorkerSet", false),
             Some(existing) if revision::describes(existing, set) => {
@@ -46,6 +50,13 @@ pub(super) fn current(set: &LeaderWorkerSet, leader_set: Option<&StatefulSet>, o
         plan.push(Write::CreateRevision(revision::build(set, &key, number)), Some(note), None);
     }
     Current { key, changed }
+}
+
+/// Key of the newest revision of the set that means what the set says.
+fn newest_describing<'a>(set: &LeaderWorkerSet, observed: &'a Observed) -> Option<&'a str> {
+    let ours = observed.revisions.iter().filter(|revision| is_controlled_by(&revision.metadata, set.metadata.uid.as_deref()));
+    let standing = ours.filter(|revision| revision::describes(revision, set)).max_by_key(|revision| revision.revision);
+    revision::key(standing?)
 }
 
 /// Deletes the set's revisions that no group can need any more.

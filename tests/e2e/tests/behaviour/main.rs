@@ -4,6 +4,8 @@
 
 mod admission;
 mod chart;
+mod claims;
+mod drift;
 mod examples;
 mod exclusive;
 mod ownership;

@@ -14,13 +14,13 @@ async fn uids(namespace: &Namespace, set: &str) -> Result<BTreeMap<String, Strin
     Ok(pods.into_iter().map(|(name, pod)| (name, pod.uid().unwrap_or_default())).collect())
 }
 
-/// Waits until the worker StatefulSets remember their members: from then on no loss can go unnoticed.
+/// Waits until the leaders remember their workers: from then on no loss can go unnoticed.
 async fn await_members(namespace: &Namespace, groups: &[&str]) -> Result<()> {
     eventually(PATIENCE, || async {
         for group in groups {
             let members = r"jsonpath={.metadata.annotations.muster\.dev/members}";
-            let known = namespace.kubectl(&["get", "statefulset", group, "-o", members]).await?;
-            ensure!(!known.is_empty(), "{group} has not written down its members");
+            let known = namespace.kubectl(&["get", "pod", group, "-o", members]).await?;
+            ensure!(!known.is_empty(), "{group} has not written down its workers");
         }
         Ok(())
     })

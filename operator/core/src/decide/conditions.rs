@@ -1,0 +1,56 @@
+//! Conditions of Muster's own about trouble: there only once there was any.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use muster_api::LeaderWorkerSetStatus;
+
+use crate::text::truncated;
+
+/// Longest message of a condition.
+const MESSAGE: usize = 4096;
+
+/// One condition as it should be.
+pub(super) struct Own {
+    /// Its type.
+    pub(super) type_: &'static str,
+    /// Reason and message while there is trouble.
+    pub(super) bad: Option<(&'static str, String)>,
+    /// Reason and message once it is over.
+    pub(super) good: (&'static str, &'static str),
+}
+
+impl Own {
+    /// Writes the condition. Returns the message that was there before, if it changed.
+    pub(super) fn write(
+        self,
+        status: &mut LeaderWorkerSetStatus,
+        generation: Option<i64>,
+        now: Timestamp,
+    ) -> Option<Option<String>> {
+        let known = status.conditions.iter().position(|condition| condition.type_ == self.type_);
+        let (value, (reason, message)) = match (self.bad, known) {
+            (None, None) => return None,
+            (Some((reason, message)), _) => ("True", (reason, truncated(&message, MESSAGE))),
+            (None, Some(_)) => ("False", (self.good.0, self.good.1.to_owned())),
+        };
+        let mut condition = Condition {
+            type_: self.type_.to_owned(),
+            status: value.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            observed_generation: generation,
+            last_transition_time: Time(now),
+        };
+        let Some(position) = known else {
+            status.conditions.push(condition);
+            return Some(None);
+        };
+        let before = &mut status.conditions[position];
+        if before.status == value {
+            condition.last_transition_time = before.last_transition_time.clone();
+        }
+        let before = std::mem::replace(before, condition);
+        let changed = before.message != status.conditions[position].message || before.status != value;
+        changed.then_some(Some(before.message))
+    }
+}

@@ -35,6 +35,12 @@ pub const MESSAGE_GROUPS_UPDATING: &str = "Rolling Upgrade is in progress";
 pub mod event {
     /// A revision of the set was recorded.
     pub const CREATING_REVISION: &str = "CreatingRevision";
+    /// The set went back to a revision that it had before (Muster's own).
+    pub const REUSING_REVISION: &str = "ReusingRevision";
+    /// The set's template was put back to an earlier revision, as its owner asked (Muster's own).
+    pub const UNDONE: &str = "Undone";
+    /// What its owner asked to go back to can't be had (Muster's own).
+    pub const FAILED_UNDO: &str = "FailedUndo";
     /// Something was created, or a surplus group deleted.
     pub const GROUPS_PROGRESSING: &str = super::REASON_GROUPS_PROGRESSING;
     /// Groups are being moved to the current revision.

@@ -59,6 +59,14 @@ pub mod annotation {
     pub const STARTUP_POLICY: &str = "muster.dev/startup-policy";
     /// On a set: what becomes of a group that fits nowhere; see [`super::Unplaceable`].
     pub const UNPLACEABLE: &str = "muster.dev/unplaceable";
+    /// On a set: how many revisions to keep beside those in use; [`REVISION_HISTORY_DEFAULT`] without it.
+    pub const REVISION_HISTORY_LIMIT: &str = "muster.dev/revision-history-limit";
+    /// Revisions that are kept beside those in use, as a Deployment keeps them.
+    pub const REVISION_HISTORY_DEFAULT: usize = 10;
+    /// On a set: the revision to go back to, by its number or key, or `previous`. The operator carries it out and takes it off.
+    pub const UNDO_TO: &str = "muster.dev/undo-to";
+    /// On a set and its revisions: why the template was changed, for people; the annotation that `kubectl rollout history` shows.
+    pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
     /// On pods: the placement decision that they carry out.
     pub const PLACEMENT: &str = "muster.dev/placement";
     /// On a leader pod: the workers its group had when it was complete, so that a replaced one is noticed.

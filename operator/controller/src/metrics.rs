@@ -88,6 +88,8 @@ impl Metrics {
     pub(crate) fn write(&self, write: &Write) {
         let write = match write {
             Write::CreateRevision(_) => "create-revision",
+            Write::PatchRevision { .. } => "patch-revision",
+            Write::UndoSet { .. } => "undo-set",
             Write::ApplyLeaderSet { .. } => "apply-leader-set",
             Write::CreateService(_) => "create-service",
             Write::RepairService { .. } => "repair-service",

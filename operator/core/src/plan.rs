@@ -12,6 +12,20 @@ use serde_json::Value;
 pub enum Write {
     /// Create a ControllerRevision.
     CreateRevision(Value),
+    /// Renumber a ControllerRevision that is current again, or say why it is.
+    PatchRevision {
+        /// Object name.
+        name: String,
+        /// Merge patch; carries the revision's UID.
+        patch: Value,
+    },
+    /// Write the template of an earlier revision into the set, and take the annotation off that asked for it.
+    UndoSet {
+        /// JSON patch of the set; carries its resource version. If it is refused, only `forget` is written.
+        patch: Value,
+        /// JSON patch that takes the annotation off.
+        forget: Value,
+    },
     /// Server-side apply the leader StatefulSet.
     ApplyLeaderSet {
         /// The StatefulSet, with the fields Muster owns.
@@ -222,6 +236,12 @@ fn object_name(object: &Value) -> &str {
 impl fmt::Display for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::PatchRevision { name, patch } => match patch.get("revision") {
+                Some(number) => write!(f, "make revision {name} number {number}"),
+                None => write!(f, "note the cause of revision {name}"),
+            },
+            Self::UndoSet { patch, forget } if patch == forget => write!(f, "forget an undo"),
+            Self::UndoSet { .. } => write!(f, "undo"),
             Self::CreateRevision(object) => write!(f, "create revision {}", object_name(object)),
             Self::ApplyLeaderSet { object, .. } => {
                 let at = |pointer| object.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();

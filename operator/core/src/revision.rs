@@ -7,7 +7,7 @@ mod meaning;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use muster_api::defaults::default_set;
-use muster_api::names::{self, label};
+use muster_api::names::{self, annotation, label};
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetSpec};
 use serde_json::{Value, json};
 
@@ -18,19 +18,20 @@ pub fn key(revision: &ControllerRevision) -> Option<&str> {
     revision.metadata.labels.as_ref()?.get(label::REVISION).map(String::as_str)
 }
 
+/// Whether the revision belongs to the set with this UID, or to nobody.
+pub fn is_of(revision: &ControllerRevision, set_uid: &str) -> bool {
+    controller_uid(&revision.metadata).is_none_or(|uid| uid == set_uid)
+}
+
 /// The newest revision with this key among those that belong to the set (or to nobody).
 pub fn find<'a>(
     revisions: impl IntoIterator<Item = &'a ControllerRevision>,
     set_uid: &str,
     wanted: &str,
 ) -> Option<&'a ControllerRevision> {
-    let ours = |revision: &ControllerRevision| match controller_uid(&revision.metadata) {
-        None => true,
-        Some(uid) => uid == set_uid,
-    };
     revisions
         .into_iter()
-        .filter(|revision| key(revision) == Some(wanted) && ours(revision))
+        .filter(|revision| key(revision) == Some(wanted) && is_of(revision, set_uid))
         .max_by_key(|revision| revision.revision)
 }
 
@@ -48,7 +49,7 @@ pub fn own_key(spec: &LeaderWorkerSetSpec) -> String {
 /// The ControllerRevision of the set's spec as it stands.
 pub fn build(set: &LeaderWorkerSet, key: &str, number: i64) -> Value {
     let set_name = set.metadata.name.as_deref().unwrap_or_default();
-    json!({
+    let mut revision = json!({
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": {
@@ -59,7 +60,11 @@ pub fn build(set: &LeaderWorkerSet, key: &str, number: i64) -> Value {
         },
         "data": payload(&set.spec),
         "revision": number,
-    })
+    });
+    if let Some(cause) = set.annotation(annotation::CHANGE_CAUSE) {
+        revision["metadata"]["annotations"] = json!({ annotation::CHANGE_CAUSE: cause });
+    }
+    revision
 }
 
 /// Whether the revision means what the set's spec says now.

@@ -26,6 +26,10 @@ pub(super) fn check(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>, verdic
             (!is_dns1123_subdomain(value)).then(|| FieldError::invalid(path, value, detail))
         });
     }
+    check_annotation(set, old, annotation::REVISION_HISTORY_LIMIT, verdict, |path, value| {
+        let detail = "must be a number of revisions, 0 or more; remove the annotation to keep 10";
+        value.parse::<u32>().is_err().then(|| FieldError::invalid(path, value, detail))
+    });
     check_annotation(set, old, annotation::UNPLACEABLE, verdict, |path, value| {
         Unplaceable::parse(value).is_none().then(|| FieldError::not_supported(path, value, &Unplaceable::VALUES))
     });

@@ -17,7 +17,7 @@ use muster_core::plan::{Note, Plan, Step, Write};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Error, restore};
+use super::{Error, restore, revision};
 use crate::caches::{SetRef, prune};
 use crate::context::Context;
 
@@ -55,7 +55,7 @@ async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool,
     if let Write::ApplyLeaderSet { object, .. } = &step.write {
         return apply_leader_set(cx, set, &step.write, object).await;
     }
-    let written = send(cx, set.set_namespace(), &step.write).await;
+    let written = send(cx, set, &step.write).await;
     let changed = written.map_err(|source| Error::Write { what: step.write.to_string(), source })?;
     if changed {
         cx.metrics.write(&step.write);
@@ -72,15 +72,20 @@ async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool,
 }
 
 /// Sends one write, and puts the answer into the caches ahead of the watch.
-async fn send(cx: &Context, namespace: &str, write: &Write) -> kube::Result<bool> {
+async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Result<bool> {
+    let namespace = set.set_namespace();
     let client = || cx.client.clone();
     let caches = &cx.caches;
     match write {
         // It has its own function, because it is skipped when it stands.
         Write::ApplyLeaderSet { .. } => Ok(false),
-        Write::CreateRevision(object) => {
-            create::<ControllerRevision>(cx, namespace, object, |created| caches.revisions.put(created)).await
+        Write::CreateRevision(object) => revision::create_numbered(cx, namespace, object).await,
+        Write::PatchRevision { name, patch } => {
+            let api: Api<ControllerRevision> = Api::namespaced(client(), namespace);
+            caches.revisions.put(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?);
+            Ok(true)
         }
+        Write::UndoSet { patch, forget } => revision::undo(cx, set, patch, forget).await,
         Write::CreateService(object) => {
             create::<Service>(cx, namespace, object, |created| caches.services.put(prune::service(created))).await
         }
@@ -154,7 +159,7 @@ async fn send(cx: &Context, namespace: &str, write: &Write) -> kube::Result<bool
 }
 
 /// Creates an object. `false` when there is one of that name already, which the next look at the caches will judge.
-async fn create<K>(cx: &Context, namespace: &str, object: &Value, keep: impl FnOnce(K)) -> kube::Result<bool>
+pub(super) async fn create<K>(cx: &Context, namespace: &str, object: &Value, keep: impl FnOnce(K)) -> kube::Result<bool>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {

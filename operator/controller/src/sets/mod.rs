@@ -4,6 +4,7 @@ mod advise;
 mod apply;
 mod observe;
 mod restore;
+mod revision;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -16,6 +16,7 @@ mod foreign;
 mod groups;
 mod revisions;
 mod services;
+mod undo;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,11 @@ const LEADER_SET_DELETING: Duration = Duration::from_secs(5);
 pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advice: &Advice, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     if set.metadata.deletion_timestamp.is_some() {
+        return plan;
+    }
+    if let Some(wanted) = set.annotation(annotation::UNDO_TO) {
+        // What comes back by it is another set to decide about.
+        undo::plan(set, observed, wanted, &mut plan);
         return plan;
     }
     if let Some(after) = advice.recheck {
@@ -94,7 +100,7 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     foreign::report(&mut outcome.status, &mut plan, set.metadata.generation, now);
     claims::report(set, leader_set, &mut outcome.status, &mut plan, now);
     if outcome.update_done {
-        revisions::truncate(set, observed, &revision.key, &mut plan);
+        revisions::truncate(set, observed, &groups, &revision.key, &mut plan);
     }
     if set.status.as_ref() != Some(&outcome.status) {
         plan.status = Some(outcome.status);
@@ -217,5 +223,7 @@ fn leader_set_note(name: &str, current: Option<Current>, target: Target, templat
 
 #[cfg(test)]
 mod object_tests;
+#[cfg(test)]
+mod revision_tests;
 #[cfg(test)]
 mod tests;

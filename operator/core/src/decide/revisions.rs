@@ -1,14 +1,17 @@
 //! Which revision of the template is current, and which ones may go.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
-use muster_api::names::{self, label};
+use muster_api::names::{self, annotation, label};
+use serde_json::json;
 
-use crate::observed::Observed;
+use crate::observed::{Group, Observed};
 use crate::owner::is_controlled_by;
 use crate::plan::{Note, Plan, Write};
-use crate::revision;
+use crate::{pods, revision};
 
 /// The current revision of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,51 +24,93 @@ pub(super) struct Current {
 
 /// Finds the current revision and plans the ControllerRevisions that are missing.
 ///
-/// The key on an existing leader StatefulSet is kept for as long as its revision means what the set says, whoever wrote it.
+/// The key on an existing leader StatefulSet is kept for as long as its revision means what the set says, whoever wrote it. A set that
+/// goes back to an earlier revision gets that one's key again, so that groups that still are at it stay as they are.
 pub(super) fn current(set: &LeaderWorkerSet, leader_set: Option<&StatefulSet>, observed: &Observed, plan: &mut Plan) -> Current {
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
-    let revisions = || observed.revisions.iter().map(AsRef::as_ref);
-    let own_key = revision::own_key(&set.spec);
+    let all = || observed.revisions.iter().map(AsRef::as_ref);
+    let newest = all().filter(|one| revision::is_of(one, uid)).map(|one| one.revision).max().unwrap_or(0);
     let kept_key = leader_set.and_then(|existing| existing.metadata.labels.as_ref()?.get(label::REVISION));
-
-    let (key, why, changed) = match kept_key {
-        None => match newest_describing(set, observed) {
-            // The leader StatefulSet was deleted: its groups, if any are left, are of a revision that still stands.
-            Some(existing) => return Current { key: existing.to_owned(), changed: false },
-            None => (own_key, "for a newly created LeaderWorkerSet", false),
-        },
-        Some(kept) => match revision::find(revisions(), uid, kept) {
-            None => (kept.clone(), "for existing LeaderWorkerSet", false),
-            Some(existing) if revision::describes(existing, set) => {
-                return Current { key: kept.clone(), changed: false };
-            }
-            Some(_) => (own_key, "for updated LWS", true),
-        },
-    };
-    if revision::find(revisions(), uid, &key).is_none() {
-        let number = revisions().map(|existing| existing.revision).max().unwrap_or(0) + 1;
-        let adjective = if kept_key.is_some() && !changed { "missing revision" } else { "revision" };
-        let note = Note::normal(event::CREATING_REVISION, "Create", format!("Creating {adjective} with key {key} {why}"))
-            .about_revision(&names::revision_name(set.set_name(), &key, number));
-        plan.push(Write::CreateRevision(revision::build(set, &key, number)), Some(note), None);
+    let kept = kept_key.and_then(|kept| revision::find(all(), uid, kept));
+    if let Some(kept) = kept.filter(|kept| revision::describes(kept, set)) {
+        explain(set, kept, None, plan);
+        return Current { key: revision::key(kept).unwrap_or_default().to_owned(), changed: false };
     }
+    if kept_key.is_none() || kept.is_some() {
+        let standing =
+            all().filter(|one| revision::is_of(one, uid) && revision::key(one).is_some() && revision::describes(one, set));
+        if let Some(standing) = standing.max_by_key(|one| one.revision) {
+            explain(set, standing, Some(newest + 1).filter(|_| standing.revision < newest), plan);
+            // Without a leader StatefulSet nothing changes: it was deleted, and its groups, if any are left, are of a revision that stands.
+            return Current { key: revision::key(standing).unwrap_or_default().to_owned(), changed: kept.is_some() };
+        }
+    }
+    let (key, what, changed) = match (kept_key, kept) {
+        (None, _) => (revision::own_key(&set.spec), ("revision", "for a newly created LeaderWorkerSet"), false),
+        (Some(kept), None) => (kept.clone(), ("missing revision", "for existing LeaderWorkerSet"), false),
+        (Some(_), Some(_)) => (revision::own_key(&set.spec), ("revision", "for updated LWS"), true),
+    };
+    let note = Note::normal(event::CREATING_REVISION, "Create", format!("Creating {} with key {key} {}", what.0, what.1))
+        .about_revision(&names::revision_name(set.set_name(), &key, newest + 1));
+    plan.push(Write::CreateRevision(revision::build(set, &key, newest + 1)), Some(note), None);
     Current { key, changed }
 }
 
-/// Key of the newest revision of the set that means what the set says.
-fn newest_describing<'a>(set: &LeaderWorkerSet, observed: &'a Observed) -> Option<&'a str> {
-    let ours = observed.revisions.iter().filter(|revision| is_controlled_by(&revision.metadata, set.metadata.uid.as_deref()));
-    let standing = ours.filter(|revision| revision::describes(revision, set)).max_by_key(|revision| revision.revision);
-    revision::key(standing?)
+/// Keeps a revision's change cause what the set says it is, and gives a revision that the set went back to the newest number.
+fn explain(set: &LeaderWorkerSet, revision: &ControllerRevision, number: Option<i64>, plan: &mut Plan) {
+    if !is_controlled_by(&revision.metadata, set.metadata.uid.as_deref()) {
+        return;
+    }
+    let cause = set.annotation(annotation::CHANGE_CAUSE);
+    let told = revision.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotation::CHANGE_CAUSE));
+    let mut patch = json!({});
+    // A cause that was taken off the set stays with the revision that it was given for.
+    if cause.is_some() && cause != told.map(String::as_str) {
+        patch["metadata"]["annotations"][annotation::CHANGE_CAUSE] = json!(cause);
+    }
+    let name = revision.metadata.name.clone().unwrap_or_default();
+    let done = number.map(|number| {
+        patch["revision"] = json!(number);
+        let key = revision::key(revision).unwrap_or_default();
+        let text = format!("Using revision {} with key {key} again, as revision {number}", revision.revision);
+        Note::normal(event::REUSING_REVISION, "Update", text).about_revision(&name)
+    });
+    if patch != json!({}) {
+        patch["metadata"]["uid"] = json!(revision.metadata.uid);
+        plan.push(Write::PatchRevision { name, patch }, done, None);
+    }
 }
 
-/// Deletes the set's revisions that no group can need any more.
-pub(super) fn truncate(set: &LeaderWorkerSet, observed: &Observed, key: &str, plan: &mut Plan) {
-    let ours = |metadata| is_controlled_by(metadata, set.metadata.uid.as_deref());
-    for outdated in &observed.revisions {
-        if revision::key(outdated) != Some(key) && ours(&outdated.metadata) {
-            let name = outdated.metadata.name.clone().unwrap_or_default();
-            plan.push(Write::DeleteRevision { name }, None, None);
+/// Deletes the set's revisions beyond its history, except those that something still names.
+pub(super) fn truncate(
+    set: &LeaderWorkerSet,
+    observed: &Observed,
+    groups: &BTreeMap<u32, Group<'_>>,
+    current: &str,
+    plan: &mut Plan,
+) {
+    let limit = set.annotation(annotation::REVISION_HISTORY_LIMIT).and_then(|limit| limit.parse().ok());
+    let limit: usize = limit.unwrap_or(annotation::REVISION_HISTORY_DEFAULT);
+    let of_pods = groups.values().flat_map(Group::pods).filter_map(|(_, pod)| pods::revision(pod));
+    let of_sets = observed.stateful_sets.values().filter_map(|object| object.metadata.labels.as_ref()?.get(label::REVISION));
+    let mut named: BTreeSet<&str> = of_pods.chain(of_sets.map(String::as_str)).chain([current]).collect();
+    let mut ours: Vec<&ControllerRevision> = observed.revisions.iter().map(AsRef::as_ref).collect();
+    ours.retain(|one| is_controlled_by(&one.metadata, set.metadata.uid.as_deref()) && revision::key(one).is_some());
+    ours.sort_by_key(|one| std::cmp::Reverse(one.revision));
+    let mut history = 0;
+    let mut seen = BTreeSet::new();
+    for one in ours {
+        let key = revision::key(one).unwrap_or_default();
+        // Of two revisions with one key (upstream makes such) the newer one is meant by whoever names it.
+        let newest = seen.insert(key);
+        if newest && named.contains(key) {
+            continue;
         }
+        if newest && history < limit {
+            history += 1;
+            named.insert(key);
+            continue;
+        }
+        plan.push(Write::DeleteRevision { name: one.metadata.name.clone().unwrap_or_default() }, None, None);
     }
 }

@@ -1,0 +1,144 @@
+//! The history of a set's template, as people see it and go back in it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::ResourceExt;
+use muster_cluster::{Cluster, Namespace, eventually};
+use muster_e2e::{PATIENCE, Set, await_ready, get, of_set, pods};
+
+/// Changes the image, and waits until all groups run it.
+async fn update(namespace: &Namespace, image: &str) -> Result<()> {
+    let patch = format!(
+        r#"[{{"op": "replace", "path": "/spec/leaderWorkerTemplate/workerTemplate/spec/containers/0/image", "value": "{image}"}}]"#
+    );
+    namespace.kubectl(&["patch", "lws", "vllm", "--type=json", "-p", &patch]).await?;
+    await_image(namespace, image).await
+}
+
+async fn await_image(namespace: &Namespace, image: &str) -> Result<()> {
+    eventually(PATIENCE, || async {
+        let pods = pods(namespace, "vllm").await?;
+        let images: Vec<_> = pods.values().filter_map(|pod| pod.spec.as_ref()?.containers[0].image.clone()).collect();
+        ensure!(images.iter().all(|running| running == image), "pods run {images:?}");
+        Ok(())
+    })
+    .await?;
+    await_ready(namespace, "vllm").await.map(drop)
+}
+
+/// The set's own revisions: key by number.
+async fn history(namespace: &Namespace) -> Result<BTreeMap<i64, String>> {
+    let mut all = of_set::<ControllerRevision>(namespace, "vllm").await?;
+    all.retain(|_, one| one.owner_references().iter().any(|owner| owner.kind == "LeaderWorkerSet"));
+    let entry =
+        |one: &ControllerRevision| (one.revision, one.labels()["leaderworkerset.sigs.k8s.io/template-revision-hash"].clone());
+    Ok(all.values().map(entry).collect())
+}
+
+async fn await_numbers(namespace: &Namespace, expected: &[i64]) -> Result<BTreeMap<i64, String>> {
+    eventually(PATIENCE, || async {
+        let history = history(namespace).await?;
+        ensure!(history.keys().eq(expected), "the history is {history:?}");
+        Ok(history)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_history_is_kept_to_its_limit_with_the_cause_of_each_change() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("history").await?;
+    let set = Set::new("vllm").groups(1, 2).annotated("muster.dev/revision-history-limit", "2");
+    namespace.apply(&set.annotated("kubernetes.io/change-cause", "first").manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    for image in ["example.com/main:2", "example.com/main:3", "example.com/main:4"] {
+        update(&namespace, image).await?;
+    }
+    let kept = await_numbers(&namespace, &[2, 3, 4]).await?;
+    namespace.kubectl(&["annotate", "lws", "vllm", "kubernetes.io/change-cause=larger model", "--overwrite"]).await?;
+    let name = format!("vllm-{}-4", kept[&4]);
+    let cause = r"jsonpath={.metadata.annotations.kubernetes\.io/change-cause}";
+    eventually(PATIENCE, || async {
+        let cause = namespace.kubectl(&["get", "controllerrevision", &name, "-o", cause]).await?;
+        ensure!(cause == "larger model", "the cause of {name} is {cause:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_undo_brings_an_earlier_template_back_as_the_newest_revision() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("undo").await?;
+    namespace.apply(&Set::new("vllm").groups(2, 2).manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    update(&namespace, "example.com/main:2").await?;
+    let before = await_numbers(&namespace, &[1, 2]).await?;
+
+    namespace.kubectl(&["annotate", "lws", "vllm", "muster.dev/undo-to=previous"]).await?;
+    await_image(&namespace, "example.com/main:1").await?;
+    let set = get(&namespace, "vllm").await?;
+    assert_eq!(set.annotation("muster.dev/undo-to"), None);
+    assert_eq!(set.worker_template().0["spec"]["containers"][0]["image"], "example.com/main:1");
+    let after = await_numbers(&namespace, &[2, 3]).await?;
+    assert_eq!(after[&3], before[&1], "the revision has another key than before");
+    namespace.has_event("vllm", "Undone").await?;
+    // And forward again, by number.
+    namespace.kubectl(&["annotate", "lws", "vllm", "muster.dev/undo-to=2"]).await?;
+    await_image(&namespace, "example.com/main:2").await?;
+    await_numbers(&namespace, &[3, 4]).await.map(drop)
+}
+
+#[tokio::test]
+async fn an_undo_to_nowhere_says_where_one_could_go() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("undo").await?;
+    namespace.apply(&Set::new("vllm").groups(1, 1).manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    let key = await_numbers(&namespace, &[1]).await?[&1].clone();
+    namespace.kubectl(&["annotate", "lws", "vllm", "muster.dev/undo-to=previous"]).await?;
+    let expected = format!(
+        "Warning FailedUndo: muster.dev/undo-to: \"previous\" is no earlier revision of this set; there are 1 (key {key})"
+    );
+    eventually(PATIENCE, || async {
+        let events = namespace.events("vllm").await?;
+        ensure!(events.contains(&expected), "{events:#?}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(get(&namespace, "vllm").await?.annotation("muster.dev/undo-to"), None);
+    assert_eq!(pods(&namespace, "vllm").await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn going_back_in_the_middle_of_an_update_leaves_groups_that_were_not_reached_alone() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("undo").await?;
+    namespace.apply(&Set::new("vllm").groups(3, 2).manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    let uids = async || -> Result<BTreeMap<String, String>> {
+        let pods = pods(&namespace, "vllm").await?;
+        Ok(pods.into_iter().map(|(name, pod)| (name, pod.uid().unwrap_or_default())).collect())
+    };
+    let before = uids().await?;
+    // Behind a gate nobody lifts the first group of the update never gets ready, and the update stands.
+    let gate = r#"[{"op": "add", "path": "/spec/leaderWorkerTemplate/workerTemplate/spec/schedulingGates", "value": [{"name": "example.com/held-back"}]}]"#;
+    namespace.kubectl(&["patch", "lws", "vllm", "--type=json", "-p", gate]).await?;
+    eventually(PATIENCE, || async {
+        let now = uids().await?;
+        ensure!(now.get("vllm-2").is_some_and(|uid| *uid != before["vllm-2"]), "the update has not begun: {now:?}");
+        Ok(())
+    })
+    .await?;
+    namespace.kubectl(&["annotate", "lws", "vllm", "muster.dev/undo-to=1"]).await?;
+    eventually(PATIENCE, || async {
+        ensure!(get(&namespace, "vllm").await?.annotation("muster.dev/undo-to").is_none(), "not undone yet");
+        Ok(())
+    })
+    .await?;
+    await_ready(&namespace, "vllm").await?;
+    let after = uids().await?;
+    let kept: Vec<&str> =
+        after.iter().filter(|(name, uid)| before.get(*name) == Some(*uid)).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(kept, ["vllm-0", "vllm-0-1", "vllm-1", "vllm-1-1"]);
+    Ok(())
+}

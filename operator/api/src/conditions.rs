@@ -69,6 +69,10 @@ pub mod event {
     pub const POLICY_FAILED: &str = "PolicyFailed";
     /// What a policy that is only observed would have done (Muster's own).
     pub const POLICY_OBSERVED: &str = "PolicyObserved";
+    /// The API of the gang scheduler's PodGroups is not there (Muster's own).
+    pub const GANG_UNAVAILABLE: &str = "GangUnavailable";
+    /// A group that was not bound gave its gang up for another one (Muster's own).
+    pub const GANG_CHANGED: &str = "GangChanged";
     /// Reporting controller of every event about a set.
     pub const REPORTING_CONTROLLER: &str = "leaderworkerset";
 }

@@ -52,6 +52,12 @@ pub mod annotation {
     pub const RECREATE_AFTER_START: &str = "leaderworkerset.sigs.k8s.io/experimental-recreate-group-after-start";
     /// On workers: `true` when their leader asks for TPUs.
     pub const LEADER_REQUESTS_TPUS: &str = "leaderworkerset.sigs.k8s.io/leader-requests-tpus";
+    /// On pods: name of the PodGroup that Volcano schedules them with.
+    pub const POD_GROUP: &str = "scheduling.k8s.io/group-name";
+    /// On a set: Volcano's queue for its PodGroups.
+    pub const VOLCANO_QUEUE: &str = "scheduling.volcano.sh/queue-name";
+    /// Prefix of what Volcano reads from a PodGroup's annotations; the set's are copied there.
+    pub const VOLCANO_PREFIX: &str = "volcano.sh/";
 
     /// On a set or its namespace: name of the [`crate::PlacementPolicy`] that says where groups go.
     pub const PLACEMENT_POLICY: &str = "muster.dev/placement-policy";
@@ -140,6 +146,18 @@ pub fn worker_stateful_set(set: &str, group: i32) -> String {
 /// Name of a worker pod; ranks of workers begin with 1.
 pub fn worker_pod(set: &str, group: i32, rank: i32) -> String {
     format!("{set}-{group}-{rank}")
+}
+
+/// Name of a group's PodGroup at one revision, as Volcano's users know it.
+pub fn pod_group(set: &str, group: &str, revision: &str) -> String {
+    format!("{set}-{group}-{revision}")
+}
+
+/// Name of a group's PodGroup of the API server's own kind: [`pod_group`] and the `incarnation` of its leader.
+///
+/// Such a PodGroup stays for as long as a pod names it and can't be changed, so a group that starts over needs another name.
+pub fn own_pod_group(set: &str, group: &str, revision: &str, incarnation: &str) -> String {
+    format!("{}-{incarnation}", pod_group(set, group, revision))
 }
 
 /// Name of the headless service, and so the subdomain, of a group's pods.
@@ -233,6 +251,8 @@ mod tests {
         assert_eq!(subdomain("vllm", 1, SubdomainPolicy::Shared), "vllm");
         assert_eq!(subdomain("vllm", 1, SubdomainPolicy::UniquePerReplica), "vllm-1");
         assert_eq!(leader_address("vllm", 1, "vllm", "serving"), "vllm-1.vllm.serving");
+        assert_eq!(pod_group("vllm", "1", "6f8d4c9b7"), "vllm-1-6f8d4c9b7");
+        assert_eq!(own_pod_group("vllm", "1", "6f8d4c9b7", "0a1b2c3d"), "vllm-1-6f8d4c9b7-0a1b2c3d");
         let selector = "leaderworkerset.sigs.k8s.io/name=vllm,leaderworkerset.sigs.k8s.io/worker-index=0";
         assert_eq!(hpa_pod_selector("vllm"), selector);
     }

@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum};
 use muster_api::names::Unplaceable;
 use muster_core::admission::Defaults;
 use muster_core::cluster::Scope;
+use muster_core::gang::Provider;
 use serde::Deserialize;
 
 /// The Muster operator: reconciles and admits LeaderWorkerSets.
@@ -72,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) placement: Placement,
     /// Bounds on components.
     pub(crate) policy_host: PolicyHost,
+    /// Whether groups are bound as a whole, and by whom.
+    gang_scheduling: GangScheduling,
     /// How many sets are reconciled at once.
     pub(crate) concurrency: u16,
 }
@@ -82,6 +85,7 @@ impl Default for Config {
             defaults: PolicyDefaults::default(),
             placement: Placement::default(),
             policy_host: PolicyHost::default(),
+            gang_scheduling: GangScheduling::default(),
             concurrency: 8,
         }
     }
@@ -92,6 +96,12 @@ impl Default for Config {
 struct PolicyDefaults {
     placement_policy: String,
     startup_policy: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct GangScheduling {
+    provider: Option<Provider>,
 }
 
 /// How groups are placed.
@@ -179,6 +189,11 @@ impl Config {
         let Some(file) = file else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(file).with_context(|| format!("reading configuration {}", file.display()))?;
         serde_norway::from_str(&text).with_context(|| format!("configuration {}", file.display()))
+    }
+
+    /// Whose PodGroups are written; `None` while gang scheduling is off.
+    pub(crate) fn gangs(&self) -> Option<Provider> {
+        self.gang_scheduling.provider
     }
 
     /// Policies of sets and namespaces that choose none.

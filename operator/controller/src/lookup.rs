@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, Client};
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
-use muster_core::owner::is_controlled_by;
+use muster_core::gang::{self, Provider};
+use muster_core::owner::{controller_uid, is_controlled_by};
 
 use crate::caches::{Caches, SetRef};
 use crate::webhook::Lookup;
@@ -18,6 +19,19 @@ pub(crate) struct FromCaches {
     pub(crate) client: Client,
     pub(crate) caches: Arc<Caches>,
     pub(crate) defaults: Defaults,
+}
+
+impl FromCaches {
+    /// UID of the leader that owns the worker StatefulSet with this name and UID; `None` when there is no such StatefulSet.
+    async fn leader_of(&self, namespace: &str, name: &str, uid: &str) -> anyhow::Result<Option<String>> {
+        let is_meant = |object: &StatefulSet| object.metadata.uid.as_deref() == Some(uid);
+        let object = match self.caches.stateful_sets.get(namespace, name).filter(|object| is_meant(object)) {
+            Some(object) => Some(object),
+            None => Api::<StatefulSet>::namespaced(self.client.clone(), namespace).get_opt(name).await?.map(Arc::new),
+        };
+        let object = object.filter(|object| is_meant(object));
+        Ok(object.and_then(|object| controller_uid(&object.metadata).map(str::to_owned)))
+    }
 }
 
 impl Lookup for FromCaches {
@@ -50,5 +64,30 @@ impl Lookup for FromCaches {
 
     fn defaults(&self) -> Defaults {
         self.defaults.clone()
+    }
+
+    async fn gangs(&self) -> Option<Provider> {
+        let groups = self.caches.pod_groups.as_ref()?;
+        match groups.gangs().provider {
+            Provider::Volcano => Some(Provider::Volcano),
+            Provider::Kubernetes => groups.are_served().await.then_some(Provider::Kubernetes),
+        }
+    }
+
+    async fn leaders_pod_group(&self, namespace: &str, leader: &str, owner: Option<&str>) -> anyhow::Result<Option<String>> {
+        let wanted = match owner {
+            None => None,
+            Some(owner) => match self.leader_of(namespace, leader, owner).await? {
+                // The worker's StatefulSet is gone, and the worker will be soon.
+                None => return Ok(None),
+                found => found,
+            },
+        };
+        let is_wanted = |pod: &Pod| wanted.is_none() || pod.metadata.uid == wanted;
+        let pod = match self.caches.pods.get(namespace, leader).filter(|pod| wanted.is_some() && is_wanted(pod)) {
+            Some(pod) => Some(pod),
+            None => Api::<Pod>::namespaced(self.client.clone(), namespace).get_opt(leader).await?.map(Arc::new),
+        };
+        Ok(pod.filter(|pod| is_wanted(pod)).and_then(|pod| gang::own_name(&pod).map(str::to_owned)))
     }
 }

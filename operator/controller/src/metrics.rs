@@ -100,6 +100,8 @@ impl Metrics {
             Write::RelabelWorkerSet { .. } => "relabel-worker-set",
             Write::RestoreWorkerSet { .. } => "restore-worker-set",
             Write::RecordMembers { .. } => "record-members",
+            Write::CreatePodGroup(_) => "create-pod-group",
+            Write::RepairPodGroup { .. } => "repair-pod-group",
             Write::DeleteLeader { .. } | Write::DeleteBereftLeader { .. } => "delete-leader",
             Write::OwnClaim { .. } => "own-claim",
             Write::DeleteClaim { .. } => "delete-claim",

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let counted = metrics.clone();
     tokio::spawn(webhook::serve_health(health, readiness.clone(), move || counted.render(), std::future::pending()));
 
-    let mut started = Caches::start(&client);
+    let mut started = Caches::start(&client, config.gangs());
     let caches = started.caches.clone();
     serve_admission(&args, &config, &client, &caches, &readiness).await?;
     started.synced().await;

@@ -29,7 +29,7 @@ pub fn owner_reference(set: &LeaderWorkerSet) -> Value {
     })
 }
 
-fn leader_reference(leader: &Pod) -> Value {
+pub(crate) fn leader_reference(leader: &Pod) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",

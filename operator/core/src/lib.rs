@@ -5,6 +5,7 @@
 //!  placement/  where a unit goes: Request ─► policy (native or WebAssembly) ─► Answer ─► check ─► Assignment
 //!  startup     which ranks of a group may exist now: Request ─► policy ─► Step
 //!  admission   what a pod of a set needs to know about itself: identity, environment, gate
+//!  gang        the PodGroup of a group, for schedulers that bind it as a whole
 //!  observed    everything one reconcile has read about one set
 //!  claims      what becomes of the workers' volume claims
 //!  decide      set + observed + advice + time ─► Plan
@@ -24,6 +25,7 @@ pub mod claims;
 pub mod cluster;
 pub mod decide;
 pub mod drift;
+pub mod gang;
 pub mod observed;
 pub mod owner;
 pub mod placement;

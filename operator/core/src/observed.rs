@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use muster_api::LeaderWorkerSet;
 use muster_api::names::{self, label};
 
+use crate::gang::{Gangs, PodGroup};
 use crate::pods;
 
 /// What the caches say about one set. Objects are as the API server gave them, foreign ones with our names included, so that
@@ -24,6 +25,10 @@ pub struct Observed {
     pub claims: BTreeMap<String, Arc<PersistentVolumeClaim>>,
     /// Pods with the set's name label.
     pub pods: BTreeMap<String, Arc<Pod>>,
+    /// Gang scheduling; `None` when it is off.
+    pub gangs: Option<Gangs>,
+    /// PodGroups that carry the set's name label or one of the names its leaders need, by name.
+    pub pod_groups: BTreeMap<String, Arc<PodGroup>>,
 }
 
 impl Observed {

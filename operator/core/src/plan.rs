@@ -90,6 +90,17 @@ pub enum Write {
         /// The members.
         members: String,
     },
+    /// Create a group's PodGroup.
+    CreatePodGroup(Value),
+    /// Put right a PodGroup of ours that somebody has changed.
+    RepairPodGroup {
+        /// API version, of either kind of PodGroup.
+        api_version: &'static str,
+        /// Its name.
+        name: String,
+        /// A merge patch; carries the object's UID, so that it can't hit a successor.
+        patch: Value,
+    },
     /// Delete a leader pod, its dependents first.
     DeleteLeader {
         /// Pod name.
@@ -269,6 +280,8 @@ impl fmt::Display for Write {
             Self::RelabelWorkerSet { name, .. } => write!(f, "label worker StatefulSet {name}"),
             Self::RestoreWorkerSet { object, .. } => write!(f, "restore worker StatefulSet {}", object_name(object)),
             Self::RecordMembers { name, .. } => write!(f, "record the workers of leader {name}"),
+            Self::CreatePodGroup(object) => write!(f, "create PodGroup {}", object_name(object)),
+            Self::RepairPodGroup { name, .. } => write!(f, "repair PodGroup {name}"),
             Self::DeleteLeader { name, .. } => write!(f, "delete leader {name}"),
             Self::DeleteBereftLeader { name, .. } => write!(f, "delete leader {name}, which has lost its workers"),
             Self::OwnClaim { name, .. } => write!(f, "own volume claim {name}"),

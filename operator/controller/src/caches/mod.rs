@@ -6,6 +6,7 @@
 //! ```
 //! Every replica follows everything, because every replica admits; only the lease holder reads the sets to reconcile.
 
+mod pod_groups;
 pub(crate) mod prune;
 mod shelf;
 mod watch;
@@ -23,8 +24,10 @@ use kube::{Api, Client, Resource};
 use muster_api::names::label;
 use muster_api::{LeaderWorkerSet, PlacementPolicy, StartupPolicy};
 use muster_core::cluster::Index;
+use muster_core::gang::Provider;
 use tokio::sync::mpsc;
 
+pub(crate) use pod_groups::{PodGroups, resource as pod_group_resource};
 pub(crate) use shelf::Shelf;
 use watch::{Sink, follow};
 
@@ -52,6 +55,8 @@ pub(crate) struct Caches {
     pub(crate) placement_policies: Shelf<PlacementPolicy>,
     /// Startup policies.
     pub(crate) startup_policies: Shelf<StartupPolicy>,
+    /// PodGroups, if gang scheduling is on.
+    pub(crate) pod_groups: Option<PodGroups>,
     index: Mutex<Index>,
     index_moved: tokio::sync::watch::Sender<u64>,
     policies_moved: tokio::sync::watch::Sender<u64>,
@@ -74,6 +79,9 @@ impl std::fmt::Debug for Started {
 impl Started {
     /// Waits until every watch has listed once.
     pub(crate) async fn synced(&mut self) {
+        if let Some(groups) = &self.caches.pod_groups {
+            groups.synced().await;
+        }
         for watch in &mut self.synced {
             // An error means that the watch has ended, which only happens when the process does.
             let _ = watch.wait_for(|synced| *synced).await;
@@ -82,8 +90,8 @@ impl Started {
 }
 
 impl Caches {
-    /// Starts all watches.
-    pub(crate) fn start(client: &Client) -> Started {
+    /// Starts all watches; that of PodGroups only for the `gangs` of a scheduler.
+    pub(crate) fn start(client: &Client, gangs: Option<Provider>) -> Started {
         let (sets, writer) = reflector::store();
         let (due, due_receiver) = mpsc::unbounded_channel();
         let caches = Arc::new(Self {
@@ -96,6 +104,7 @@ impl Caches {
             pods: Shelf::default(),
             placement_policies: Shelf::default(),
             startup_policies: Shelf::default(),
+            pod_groups: gangs.map(PodGroups::new),
             index: Mutex::new(Index::new()),
             index_moved: tokio::sync::watch::Sender::new(0),
             policies_moved: tokio::sync::watch::Sender::new(0),
@@ -128,6 +137,7 @@ impl Caches {
             slim: |object| object,
             then: Caches::policy_moved,
         });
+        tokio::spawn(pod_groups::follow(client.clone(), caches.clone()));
         Started { caches, due: due_receiver, synced }
     }
 

@@ -36,6 +36,7 @@ pub(super) fn pod(mut pod: Pod) -> Pod {
             priority: spec.priority,
             resources: spec.resources,
             scheduling_gates: spec.scheduling_gates,
+            scheduling_group: spec.scheduling_group,
             tolerations: spec.tolerations,
             ..PodSpec::default()
         });

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod, PodTemplateSpec, Service};
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::core::NamespaceResourceScope;
+use kube::core::{DynamicObject, NamespaceResourceScope};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
 use muster_api::conditions::event;
@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Error, restore, revision};
-use crate::caches::{SetRef, prune};
+use crate::caches::{SetRef, pod_group_resource, prune};
 use crate::context::Context;
 
 /// Upstream's field manager on the leader StatefulSet, kept so that either operator can take over from the other.
@@ -134,6 +134,15 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
             }
             delete_leader(cx, namespace, name, uid, None).await
         }
+        Write::CreatePodGroup(object) => create_pod_group(cx, namespace, object).await,
+        Write::RepairPodGroup { api_version, name, patch } => {
+            let api: Api<DynamicObject> = Api::namespaced_with(client(), namespace, &pod_group_resource(api_version));
+            let repaired = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            if let Some(groups) = &caches.pod_groups {
+                groups.put(repaired);
+            }
+            Ok(true)
+        }
         Write::DeleteLeader { name, uid, resource_version } => {
             delete_leader(cx, namespace, name, uid, resource_version.clone()).await
         }
@@ -185,6 +194,23 @@ async fn delete_leader(cx: &Context, namespace: &str, name: &str, uid: &str, ver
         ..DeleteParams::default()
     };
     delete(&Api::<Pod>::namespaced(cx.client.clone(), namespace), name, &options).await
+}
+
+/// Creates a PodGroup of either kind. `false` as for [`create`].
+async fn create_pod_group(cx: &Context, namespace: &str, object: &Value) -> kube::Result<bool> {
+    let api_version = object["apiVersion"].as_str().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(cx.client.clone(), namespace, &pod_group_resource(api_version));
+    let object = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
+    match api.create(&PostParams::default(), &object).await {
+        Ok(created) => {
+            if let Some(groups) = &cx.caches.pod_groups {
+                groups.put(created);
+            }
+            Ok(true)
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes an object. `false` when it is gone already, or is not the one that was meant any more.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
+use muster_core::gang::Provider;
 
 /// The cluster as admission sees it: this replica's caches first, the API server when they don't have it yet.
 ///
@@ -33,4 +34,16 @@ pub(crate) trait Lookup: Send + Sync + 'static {
 
     /// The operator's default policies.
     fn defaults(&self) -> Defaults;
+
+    /// Whose gangs new pods belong to; `None` while gang scheduling is off, or kube-scheduler's is not served.
+    fn gangs(&self) -> impl Future<Output = Option<Provider>> + Send;
+
+    /// The PodGroup of kube-scheduler's that the leader of a worker was admitted to. `owner` is the UID of the worker's StatefulSet:
+    /// a leader that is not the one which owns that is another group's.
+    fn leaders_pod_group(
+        &self,
+        namespace: &str,
+        leader: &str,
+        owner: Option<&str>,
+    ) -> impl Future<Output = anyhow::Result<Option<String>>> + Send;
 }

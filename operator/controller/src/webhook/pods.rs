@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use kube::core::admission::Operation;
 use muster_api::names::{annotation, label};
-use muster_core::admission::{Placement, PodContext, choose, mutate};
+use muster_core::admission::{Gang, Placement, PodContext, choose, mutate};
+use muster_core::gang::Provider;
 use serde_json::Value;
 
 use super::Lookup;
@@ -19,8 +20,18 @@ pub(super) async fn change(request: &Request, lookup: &impl Lookup) -> Answer {
         // Not knowing is no ground for letting a leader run anywhere: the StatefulSet controller will try again.
         Err(error) => return Answer::fail(&format!("finding out whether the set is placed by Muster: {error:#}")),
     };
+    let joins = match pod_group_to_join(before, namespace, lookup).await {
+        Ok(joins) => joins,
+        Err(error) => return Answer::fail(&format!("finding out which PodGroup the pod's leader belongs to: {error:#}")),
+    };
+    let gang = match &joins {
+        Joins::None => Gang::None,
+        Joins::Volcanos => Gang::Volcano,
+        Joins::New => Gang::Begin(incarnation(&request.uid)),
+        Joins::Existing(name) => Gang::Join(name),
+    };
     let mut after = before.clone();
-    match mutate(&mut after, &PodContext { namespace, placement }) {
+    match mutate(&mut after, &PodContext { namespace, placement, gang }) {
         Ok(outcome) => {
             let pod = request.name.as_deref().unwrap_or_default();
             tracing::debug!(namespace, pod, ?outcome, "pod admitted");
@@ -28,6 +39,41 @@ pub(super) async fn change(request: &Request, lookup: &impl Lookup) -> Answer {
         }
         Err(error) => Answer::refuse(&error.to_string()),
     }
+}
+
+/// The gang of a new pod.
+enum Joins {
+    None,
+    Volcanos,
+    /// A gang of kube-scheduler's that begins with this leader.
+    New,
+    /// The gang of kube-scheduler's that its leader belongs to.
+    Existing(String),
+}
+
+/// Which gang the pod belongs to. Every worker goes the way of its leader, whatever was switched on or off in between.
+async fn pod_group_to_join(pod: &Value, namespace: &str, lookup: &impl Lookup) -> anyhow::Result<Joins> {
+    let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str);
+    let metadata = |part: &str, key: &str| pod.get("metadata")?.get(part)?.get(key)?.as_str();
+    if metadata("labels", label::SET_NAME).is_none() || metadata("annotations", annotation::SIZE).is_none() {
+        return Ok(Joins::None);
+    }
+    match lookup.gangs().await {
+        None => return Ok(Joins::None),
+        Some(Provider::Volcano) => return Ok(Joins::Volcanos),
+        Some(Provider::Kubernetes) if metadata("labels", label::WORKER_INDEX) == Some("0") => return Ok(Joins::New),
+        Some(Provider::Kubernetes) => {}
+    }
+    let Some(leader) = metadata("annotations", annotation::LEADER_NAME) else { return Ok(Joins::None) };
+    // A StatefulSet's pods have one owner.
+    let owner = text("/metadata/ownerReferences/0/uid");
+    let found = lookup.leaders_pod_group(namespace, leader, owner).await?;
+    Ok(found.map_or(Joins::None, Joins::Existing))
+}
+
+/// Tells a leader's PodGroup from that of its predecessor: eight digits of an admission request's UID, which no two leaders share.
+fn incarnation(request: &str) -> &str {
+    request.split('-').next().unwrap_or_default()
 }
 
 /// Whether the pod's set is placed by Muster. Asked for leaders only, because only they are gated.

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
+use muster_core::gang::Provider;
 use rstest::rstest;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -29,7 +30,10 @@ const NAME: &str = "muster-webhook.muster-system.svc";
 
 /// A cluster of the sets `cached` (in the cache), `new` (not in the cache yet) and `plain` (nobody places it). Asking
 /// for the set `broken` fails, and for `bug` panics.
-struct Cluster;
+#[derive(Default)]
+struct Cluster {
+    gangs: Option<Provider>,
+}
 
 fn set_with(name: &str, annotations: Value) -> Arc<LeaderWorkerSet> {
     let mut set = set(name);
@@ -73,6 +77,18 @@ impl Lookup for Cluster {
     fn defaults(&self) -> Defaults {
         Defaults::default()
     }
+
+    async fn gangs(&self) -> Option<Provider> {
+        self.gangs
+    }
+
+    async fn leaders_pod_group(&self, _: &str, leader: &str, owner: Option<&str>) -> anyhow::Result<Option<String>> {
+        match (leader, owner) {
+            ("plain-0", Some("workers-uid")) => Ok(Some("plain-0-abc-0a1b2c3d".to_owned())),
+            ("broken-0", _) => anyhow::bail!("connection refused"),
+            _ => Ok(None),
+        }
+    }
 }
 
 fn names() -> Vec<String> {
@@ -95,6 +111,10 @@ struct Server {
 }
 
 fn start() -> Server {
+    start_in(Cluster::default())
+}
+
+fn start_in(cluster: Cluster) -> Server {
     let contents = certificates();
     let tls = RustlsConfig::from_config(server_config(&contents).unwrap());
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -106,7 +126,7 @@ fn start() -> Server {
             std::future::pending::<()>().await;
         }
     };
-    let served = tokio::spawn(serve(listener, tls.clone(), Arc::new(Cluster), shutdown));
+    let served = tokio::spawn(serve(listener, tls.clone(), Arc::new(cluster), shutdown));
     Server { address, contents, tls, stop, served }
 }
 
@@ -277,6 +297,42 @@ async fn leaders_are_gated_when_their_set_is_placed(#[case] set: &str, #[case] g
     assert_eq!(order, ["LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX", "A"]);
     assert_eq!(variables[0]["value"], format!("{set}-0.{set}.default"));
     assert_eq!(pod["metadata"]["fieldOfTheFuture"], 1);
+}
+
+/// A worker of group 0 of a set, whose StatefulSet has this UID.
+fn worker(set: &str, owner: &str) -> Value {
+    let mut pod = leader(set);
+    pod["metadata"]["name"] = json!(format!("{set}-0-1"));
+    pod["metadata"]["labels"] = json!({"leaderworkerset.sigs.k8s.io/name": set, "leaderworkerset.sigs.k8s.io/group-index": "0"});
+    pod["metadata"]["annotations"]["leaderworkerset.sigs.k8s.io/leader-name"] = json!(format!("{set}-0"));
+    pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "w", "uid": owner}]);
+    pod
+}
+
+#[rstest]
+#[case::a_leader_begins_a_gang(Some(Provider::Kubernetes), leader("plain"), Some("plain-0--u"))]
+#[case::a_worker_joins_its_leaders(Some(Provider::Kubernetes), worker("plain", "workers-uid"), Some("plain-0-abc-0a1b2c3d"))]
+#[case::a_worker_of_another_leader(Some(Provider::Kubernetes), worker("plain", "older-uid"), None)]
+#[case::volcano_reads_an_annotation(Some(Provider::Volcano), leader("plain"), None)]
+#[case::switched_off(None, leader("plain"), None)]
+#[tokio::test]
+async fn pods_join_gangs_of_kube_scheduler_by_name(
+    #[case] gangs: Option<Provider>,
+    #[case] object: Value,
+    #[case] expected: Option<&str>,
+) {
+    let mut connection = start_in(Cluster { gangs }).connect().await;
+    let pod = patched(&object, &connection.review(MUTATE_POD, &review("CREATE", &object, &Value::Null)).await);
+    assert_eq!(pod["spec"].get("schedulingGroup"), expected.map(|name| json!({"podGroupName": name})).as_ref());
+}
+
+#[tokio::test]
+async fn when_the_leader_cannot_be_looked_up_its_worker_is_refused_for_now() {
+    let mut connection = start_in(Cluster { gangs: Some(Provider::Kubernetes) }).connect().await;
+    let response = connection.review(MUTATE_POD, &review("CREATE", &worker("broken", "u"), &Value::Null)).await;
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(500)));
+    let message = "finding out which PodGroup the pod's leader belongs to: connection refused";
+    assert_eq!(response["status"]["message"], message);
 }
 
 #[tokio::test]

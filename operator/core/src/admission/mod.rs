@@ -15,6 +15,7 @@
 
 mod choice;
 mod environment;
+mod gang;
 mod identity;
 mod multislice;
 mod pod;
@@ -22,6 +23,7 @@ mod subgroups;
 mod tpu;
 
 pub use choice::{Choice, Defaults, OPT_OUT, choose};
+pub use gang::Gang;
 pub use multislice::TPU_MULTISLICE;
 pub use pod::{AdmissionError, Outcome, Placement, PodContext, mutate};
 

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::environment::{self, GroupEnvironment};
-use super::{identity, tpu};
+use super::gang::Gang;
+use super::{gang, identity, tpu};
 
 /// Whether Muster decides where the groups of the pod's set go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct PodContext<'a> {
     pub namespace: &'a str,
     /// From [`super::Choice::gated`] of the pod's set.
     pub placement: Placement,
+    /// Which gang the pod belongs to.
+    pub gang: Gang<'a>,
 }
 
 /// What became of the pod.
@@ -179,6 +182,7 @@ pub fn mutate(pod: &mut Value, context: &PodContext<'_>) -> Result<Outcome, Admi
         group_size,
         worker_index: text(pod.label(label::WORKER_INDEX)),
     };
+    gang::join(&mut pod, &set, leader, context.gang)?;
     tpu::inject(&mut pod, &member, size)?;
     environment::inject(&mut pod, &group)?;
     Ok(outcome)
@@ -206,6 +210,23 @@ impl PodView<'_> {
         let labels = object(self.pod, "metadata").and_then(|metadata| child(metadata, "labels"));
         let labels = labels.ok_or(AdmissionError::Malformed { field: "metadata.labels", expected: "an object" })?;
         labels.insert(key.to_owned(), value.into());
+        Ok(())
+    }
+
+    pub(super) fn set_annotation(&mut self, key: &str, value: &str) -> Result<(), AdmissionError> {
+        let annotations = object(self.pod, "metadata").and_then(|metadata| child(metadata, "annotations"));
+        let annotations =
+            annotations.ok_or(AdmissionError::Malformed { field: "metadata.annotations", expected: "an object" })?;
+        annotations.insert(key.to_owned(), value.into());
+        Ok(())
+    }
+
+    /// Names the PodGroup of the API server's own kind, unless the pod's author has.
+    pub(super) fn set_scheduling_group(&mut self, name: &str) -> Result<(), AdmissionError> {
+        let group = self.spec()?.entry("schedulingGroup").or_insert(Value::Null);
+        if group.is_null() {
+            *group = json!({ "podGroupName": name });
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use muster_api::conditions::event;
 use muster_api::names::{self, annotation};
 use serde_json::{Value, json};
 
+use super::gangs::{self, Gang};
 use super::{revisions, services, workers};
 use crate::admission::Choice;
 use crate::advice::{Advice, Placement};
@@ -50,12 +51,14 @@ pub(super) fn decide(inputs: &Inputs<'_>, groups: &BTreeMap<u32, Group<'_>>, pla
         if *index >= inputs.target.replicas && pods::is_gated(leader) {
             continue;
         }
-        match place(inputs.choice, inputs.advice.placements.get(index), leader, plan) {
-            Where::Settled(selector) => workers::ensure(inputs, group, leader, &selector, plan),
+        let place = place(inputs.choice, inputs.advice.placements.get(index), leader, plan);
+        let gang = gangs::ensure(inputs, group, leader, plan);
+        match place {
+            Where::Settled(selector) if gang == Gang::Ready => workers::ensure(inputs, group, leader, &selector, plan),
             Where::Waiting(reason) => {
                 pending.insert(*index, reason);
             }
-            Where::Leaving => {}
+            Where::Settled(_) | Where::Leaving => {}
         }
     }
     pending

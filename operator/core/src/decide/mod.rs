@@ -5,7 +5,7 @@
 //! ```text
 //!  decide ─► revisions   which template is current; keep it as a ControllerRevision
 //!         ─► leaders     the leader StatefulSet (rollout arithmetic in `rollout`), the shared service
-//!         ─► groups      per group: service, placement, workers
+//!         ─► groups      per group: service, placement, PodGroup, workers
 //!         ─► claims      volume claims of workers: kept as long as the set, gone with what is scaled away
 //!         ─► status
 //! ```
@@ -13,6 +13,7 @@
 mod claims;
 mod conditions;
 mod foreign;
+mod gangs;
 mod groups;
 mod revisions;
 mod services;

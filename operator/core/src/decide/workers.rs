@@ -18,7 +18,7 @@ use crate::status::size_of;
 use crate::{backend, drift, pods, revision};
 
 /// How soon to look again for a ControllerRevision that the cache doesn't show yet (upstream's 1 s).
-const REVISION_MISSING: Duration = Duration::from_secs(1);
+pub(super) const REVISION_MISSING: Duration = Duration::from_secs(1);
 
 type Selector = BTreeMap<String, String>;
 

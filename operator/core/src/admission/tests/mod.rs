@@ -1,6 +1,7 @@
 //! Tables for every rule of admission; expected values are written out.
 
 mod choice;
+mod gang;
 mod multislice;
 mod pods;
 mod properties;
@@ -11,7 +12,7 @@ mod tpu_properties;
 
 use serde_json::{Value, json};
 
-use super::{AdmissionError, Outcome, Placement, PodContext, mutate};
+use super::{AdmissionError, Gang, Outcome, Placement, PodContext, mutate};
 
 /// A leader as the StatefulSet controller creates it from a template of a set named `set`.
 fn leader(name: &str) -> Value {
@@ -60,7 +61,7 @@ fn annotate(pod: &mut Value, key: &str, value: &str) {
 
 /// Admits a pod of a set that somebody else places.
 fn admit(pod: &mut Value) -> Result<Outcome, AdmissionError> {
-    mutate(pod, &PodContext { namespace: "default", placement: Placement::None })
+    mutate(pod, &PodContext { namespace: "default", placement: Placement::None, gang: Gang::None })
 }
 
 /// A container that requests TPUs.

@@ -2,10 +2,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{admit, annotate, label, leader, worker};
-use crate::admission::{AdmissionError, Outcome, Placement, PodContext, mutate};
+use crate::admission::{AdmissionError, Gang, Outcome, Placement, PodContext, mutate};
 
 fn admit_gated(pod: &mut Value) -> Result<Outcome, AdmissionError> {
-    mutate(pod, &PodContext { namespace: "default", placement: Placement::Gate })
+    mutate(pod, &PodContext { namespace: "default", placement: Placement::Gate, gang: Gang::None })
 }
 
 #[test]

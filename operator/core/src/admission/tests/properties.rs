@@ -2,10 +2,14 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{annotate, leader, worker};
-use crate::admission::{Outcome, Placement, PodContext, mutate};
+use crate::admission::{Gang, Outcome, Placement, PodContext, mutate};
 
 fn placement() -> impl Strategy<Value = Placement> {
     prop_oneof![Just(Placement::None), Just(Placement::Gate)]
+}
+
+fn gang() -> impl Strategy<Value = Gang<'static>> {
+    prop_oneof![Just(Gang::None), Just(Gang::Volcano), Just(Gang::Begin("0a1b2c3d")), Just(Gang::Join("set-1-abc-0a1b2c3d"))]
 }
 
 fn variables() -> impl Strategy<Value = Value> {
@@ -42,8 +46,8 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn admitting_twice_is_admitting_once(mut pod in pods(), placement in placement()) {
-        let context = PodContext { namespace: "ns", placement };
+    fn admitting_twice_is_admitting_once(mut pod in pods(), placement in placement(), gang in gang()) {
+        let context = PodContext { namespace: "ns", placement, gang };
         let outcome = mutate(&mut pod, &context).unwrap();
         let once = pod.clone();
         prop_assert_eq!(mutate(&mut pod, &context).unwrap(), outcome);
@@ -52,7 +56,7 @@ proptest! {
 
     #[test]
     fn fields_that_nobody_knows_survive(mut pod in pods(), placement in placement()) {
-        mutate(&mut pod, &PodContext { namespace: "ns", placement }).unwrap();
+        mutate(&mut pod, &PodContext { namespace: "ns", placement, gang: Gang::None }).unwrap();
         prop_assert_eq!(&pod["spec"]["fieldOfTheFuture"], &json!({"kept": true}));
         for container in pod["spec"]["containers"].as_array().unwrap() {
             prop_assert_eq!(&container["fieldOfTheFuture"], &json!([1]));
@@ -60,11 +64,11 @@ proptest! {
     }
 
     #[test]
-    fn a_foreign_pod_keeps_every_byte(mut pod in pods(), placement in placement(), without_name in any::<bool>()) {
+    fn a_foreign_pod_keeps_every_byte(mut pod in pods(), placement in placement(), gang in gang(), without_name in any::<bool>()) {
         let (part, key) = if without_name { ("labels", "name") } else { ("annotations", "size") };
         pod["metadata"][part].as_object_mut().unwrap().remove(&format!("leaderworkerset.sigs.k8s.io/{key}"));
         let before = serde_json::to_vec(&pod).unwrap();
-        prop_assert_eq!(mutate(&mut pod, &PodContext { namespace: "ns", placement }).unwrap(), Outcome::Foreign);
+        prop_assert_eq!(mutate(&mut pod, &PodContext { namespace: "ns", placement, gang }).unwrap(), Outcome::Foreign);
         prop_assert_eq!(serde_json::to_vec(&pod).unwrap(), before);
     }
 
@@ -72,7 +76,7 @@ proptest! {
     fn no_json_whatever_makes_admission_panic(labels in ".{0,8}", spec in ".{0,8}") {
         for mut pod in [json!(spec), json!([labels]), json!({"metadata": labels}), json!({"metadata": {"labels": [spec]}})] {
             let before = pod.clone();
-            let outcome = mutate(&mut pod, &PodContext { namespace: "ns", placement: Placement::Gate });
+            let outcome = mutate(&mut pod, &PodContext { namespace: "ns", placement: Placement::Gate, gang: Gang::None });
             prop_assert_eq!(outcome, Ok(Outcome::Foreign));
             prop_assert_eq!(pod, before);
         }

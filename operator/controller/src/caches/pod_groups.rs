@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt as _};
 use muster_core::gang::{Gangs, PodGroup, Provider};
 use tokio::sync::watch;
 
-use super::{Caches, SetRef, Shelf, owner_due};
+use super::{Caches, SetRef, Shelf};
 
 /// How often to ask for an API that isn't there.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -128,7 +128,8 @@ impl PodGroups {
 async fn are_served(client: &Client, api_version: &str) -> kube::Result<bool> {
     match client.list_api_group_resources(api_version).await {
         Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == "podgroups")),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        // An unknown group is answered in plain text, so the code is all that there is to go by.
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -150,13 +151,14 @@ async fn while_served(client: &Client, caches: &Caches, groups: &PodGroups) {
                 every_set_due(caches);
             }
             Ok(Some(watcher::Event::Apply(object))) => {
-                let meta = object.metadata.clone();
+                let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 groups.put(object);
-                owner_due(caches, &meta);
+                make_due(caches, &namespace, &name);
             }
             Ok(Some(watcher::Event::Delete(object))) => {
-                groups.shelf.take(&object.namespace().unwrap_or_default(), &object.name_any());
-                owner_due(caches, &object.metadata);
+                let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+                groups.shelf.take(&namespace, &name);
+                make_due(caches, &namespace, &name);
             }
             Err(error) => {
                 tracing::warn!(kind = "PodGroup", %error, "watch interrupted");
@@ -167,6 +169,12 @@ async fn while_served(client: &Client, caches: &Caches, groups: &PodGroups) {
             Ok(None) => return,
         }
     }
+}
+
+/// The sets that a PodGroup of this name may matter to, whatever its labels say now: a name begins with that of its set and a dash.
+fn make_due(caches: &Caches, namespace: &str, name: &str) {
+    let sets = name.match_indices('-').map(|(dash, _)| SetRef::new(&name[..dash]).within(namespace));
+    sets.filter(|set| caches.sets.get(set).is_some()).for_each(|set| caches.make_due(set));
 }
 
 fn every_set_due(caches: &Caches) {

@@ -99,7 +99,7 @@ impl Cluster {
             Some(Mutex::new(reaper(&layout.state)?))
         };
         let plane = ControlPlane::start_with(&layout, None, setup.controllers).await?;
-        if setup.controllers == Controllers::All {
+        if setup.controllers != Controllers::None {
             Fleet::new().cpu_nodes("cpu", "zone-a", 2).create(&plane.client().await?).await?;
         }
         let mut values = Self::values();

@@ -48,6 +48,8 @@ pub enum Controllers {
     /// All of them, and simulated kubelets.
     #[default]
     All,
+    /// The same, without the alpha features that Muster integrates with: as most clusters are.
+    Stock,
     /// None: the API server stores and admits, and whoever wants a pod or a status writes it by hand.
     None,
 }
@@ -149,7 +151,7 @@ impl ControlPlane {
     pub fn check(&self) -> Result<()> {
         let store: &[&str] = &["etcd", "kube-apiserver"];
         let acting: &[&str] = match self.controllers {
-            Controllers::All => &["kube-controller-manager", "kube-scheduler", "kwok"],
+            Controllers::All | Controllers::Stock => &["kube-controller-manager", "kube-scheduler", "kwok"],
             Controllers::None => &[],
         };
         store.iter().chain(acting).try_for_each(|component| self.process(component).check())
@@ -215,15 +217,19 @@ impl ControlPlane {
             "--enable-priority-and-fairness=false".into(),
             "--max-requests-inflight=4000".into(),
             "--max-mutating-requests-inflight=2000".into(),
-            format!("--feature-gates={FEATURES}"),
-            "--runtime-config=scheduling.k8s.io/v1alpha2=true".into(),
         ];
-        flags.into_iter().chain(disabled).collect()
+        let alpha =
+            (self.controllers != Controllers::Stock).then(|| "--runtime-config=scheduling.k8s.io/v1alpha2=true".to_owned());
+        flags.into_iter().chain(disabled).chain(self.features()).chain(alpha).collect()
+    }
+
+    fn features(&self) -> Option<String> {
+        (self.controllers != Controllers::Stock).then(|| format!("--feature-gates={FEATURES}"))
     }
 
     fn controller_manager(&self) -> Result<Vec<String>> {
         let certs = self.layout.state.join("certs");
-        Ok(vec![
+        let flags = vec![
             format!("--kubeconfig={}", self.component_kubeconfig("controller-manager")?),
             format!("--root-ca-file={}", certs.join("ca.crt").display()),
             format!("--service-account-private-key-file={}", certs.join("service-accounts.key").display()),
@@ -233,8 +239,8 @@ impl ControlPlane {
             format!("--kube-api-qps={QPS}"),
             format!("--kube-api-burst={BURST}"),
             "--concurrent-statefulset-syncs=20".into(),
-            format!("--feature-gates={FEATURES}"),
-        ])
+        ];
+        Ok(flags.into_iter().chain(self.features()).collect())
     }
 
     fn scheduler(&self) -> Result<Vec<String>> {
@@ -246,7 +252,8 @@ impl ControlPlane {
             "clientConnection": { "kubeconfig": self.component_kubeconfig("scheduler")?, "qps": QPS, "burst": BURST },
         });
         fs::write(&config, serde_json::to_string_pretty(&text)?).with_context(|| format!("writing {}", config.display()))?;
-        Ok(vec![format!("--config={}", config.display()), "--secure-port=0".into(), format!("--feature-gates={FEATURES}")])
+        let flags = [format!("--config={}", config.display()), "--secure-port=0".into()];
+        Ok(flags.into_iter().chain(self.features()).collect())
     }
 
     fn component_kubeconfig(&self, name: &str) -> Result<String> {

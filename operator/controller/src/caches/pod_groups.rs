@@ -43,7 +43,7 @@ impl PodGroups {
 
     /// What a reconcile has to know.
     pub(crate) fn gangs(&self) -> Gangs {
-        Gangs { provider: self.provider, served: *self.served.borrow() == Served::Listed }
+        Gangs { provider: self.provider, served: matches!(*self.served.borrow(), Served::Listing | Served::Listed) }
     }
 
     /// Whether the API server serves them; waits for its first answer.

@@ -7,6 +7,7 @@ mod admission;
 mod chaos;
 mod crash;
 mod exclusivity;
+mod gangs;
 mod killer;
 mod replicas;
 

@@ -16,6 +16,7 @@ use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::crd::embedded;
+use crate::scaled::{Rounding, scaled};
 use crate::template::{ClaimTemplate, PodTemplate};
 
 /// The most groups a set may have.
@@ -390,6 +391,13 @@ impl LeaderWorkerSet {
     /// Groups that may exist above `replicas` during an update, unscaled.
     pub fn max_surge(&self) -> IntOrString {
         self.rolling_update().and_then(|update| update.max_surge.clone()).unwrap_or(IntOrString::Int(0))
+    }
+
+    /// Groups that there may be at most, those of an update's surge included.
+    pub fn most_groups(&self) -> i32 {
+        let replicas = self.replicas().max(0);
+        let surge = scaled(&self.max_surge(), replicas, Rounding::Up).unwrap_or(0).clamp(0, replicas);
+        replicas.saturating_add(surge)
     }
 
     fn rolling_update(&self) -> Option<&RollingUpdateConfiguration> {

@@ -6,12 +6,14 @@
 //!
 //! Rules of our own never lock an object that is already there: on an update they look only at what the update changes.
 
+pub mod collisions;
 mod extras;
 mod rollout;
 mod subgroup;
 mod template;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use crate::field::FieldError;
 pub use crate::field::{FieldErrorKind, Verdict};
@@ -20,7 +22,7 @@ use crate::syntax::dns1035_label_error;
 
 /// Judges a new set.
 pub fn validate_create(set: &LeaderWorkerSet) -> Verdict {
-    let mut verdict = Verdict { errors: contract(set), warnings: Vec::new() };
+    let mut verdict = Verdict { errors: contract(set, None), warnings: warnings::of(set, None) };
     extras::check(set, None, &mut verdict);
     template::check(set, None, &mut verdict);
     verdict
@@ -31,7 +33,7 @@ pub fn validate_update(old: &LeaderWorkerSet, new: &LeaderWorkerSet) -> Verdict 
     if new.metadata.deletion_timestamp.is_some() {
         return Verdict::default();
     }
-    let mut verdict = Verdict { errors: contract(new), warnings: Vec::new() };
+    let mut verdict = Verdict { errors: contract(new, Some(old)), warnings: warnings::of(new, Some(old)) };
     subgroup::check_change(old, new, &mut verdict.errors);
     check_subdomain_stays(new, &mut verdict.errors);
     extras::check(new, Some(old), &mut verdict);
@@ -39,12 +41,19 @@ pub fn validate_update(old: &LeaderWorkerSet, new: &LeaderWorkerSet) -> Verdict 
     verdict
 }
 
+/// Judges a change of nothing but the replicas, as it comes through `/scale`.
+pub fn validate_scale(set: &LeaderWorkerSet) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    check_counts(set, &mut errors);
+    errors
+}
+
 /// Upstream's rules for any set, in upstream's order.
-fn contract(set: &LeaderWorkerSet) -> Vec<FieldError> {
+fn contract(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     check_name(set, &mut errors);
     check_counts(set, &mut errors);
-    rollout::check(set, &mut errors);
+    rollout::check(set, old, &mut errors);
     subgroup::check(set, &mut errors);
     errors
 }

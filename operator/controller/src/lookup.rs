@@ -53,6 +53,16 @@ impl Lookup for FromCaches {
         Ok(found.filter(|found| is_controlled_by(&found.metadata, set.metadata.uid.as_deref())))
     }
 
+    fn sets(&self, namespace: &str) -> Vec<Arc<LeaderWorkerSet>> {
+        let mut sets = self.caches.sets.state();
+        sets.retain(|set| set.set_namespace() == namespace);
+        sets
+    }
+
+    fn node_label_exists(&self, key: &str) -> Option<bool> {
+        self.caches.index().has_label(key)
+    }
+
     fn namespace_annotations(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
         self.caches.namespaces.get("", namespace).map(|namespace| namespace.metadata.annotations.clone().unwrap_or_default())
     }

@@ -239,6 +239,8 @@ impl ControlPlane {
             format!("--kube-api-qps={QPS}"),
             format!("--kube-api-burst={BURST}"),
             "--concurrent-statefulset-syncs=20".into(),
+            // An autoscaler looks every 15 s by default, and a test of one waits for several looks.
+            "--horizontal-pod-autoscaler-sync-period=1s".into(),
         ];
         Ok(flags.into_iter().chain(self.features()).collect())
     }

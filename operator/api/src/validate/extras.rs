@@ -3,7 +3,6 @@
 use crate::field::{FieldError, Verdict};
 use crate::leader_worker_set::LeaderWorkerSet;
 use crate::names::{Unplaceable, annotation};
-use crate::scaled::{Rounding, scaled};
 use crate::syntax::{is_dns1123_subdomain, is_label_key};
 
 /// Longest value of a label.
@@ -76,8 +75,6 @@ fn longest_name(set: &LeaderWorkerSet) -> usize {
     if set.size() <= 1 {
         return LABEL_VALUE - HASH_PART;
     }
-    let replicas = set.replicas().max(1);
-    let surge = scaled(&set.max_surge(), replicas, Rounding::Up).unwrap_or(0).clamp(0, replicas);
-    let last = i64::from(replicas) + i64::from(surge) - 1;
+    let last = set.most_groups().max(1) - 1;
     LABEL_VALUE - HASH_PART - 1 - last.to_string().len()
 }

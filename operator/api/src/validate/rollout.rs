@@ -11,7 +11,7 @@ use crate::syntax::NOT_A_PERCENT;
 const PATH: &str = "spec.rolloutStrategy.rollingUpdateConfiguration";
 const NEGATIVE: &str = "must be greater than or equal to 0";
 
-pub(super) fn check(set: &LeaderWorkerSet, errors: &mut Vec<FieldError>) {
+pub(super) fn check(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>, errors: &mut Vec<FieldError>) {
     let (unavailable, surge) = (set.max_unavailable(), set.max_surge());
     let unavailable_error = number_error(&unavailable);
     let surge_error = number_error(&surge);
@@ -22,7 +22,7 @@ pub(super) fn check(set: &LeaderWorkerSet, errors: &mut Vec<FieldError>) {
     if let Some(detail) = surge_error {
         errors.push(FieldError::invalid(format!("{PATH}.maxSurge"), json(&surge), detail));
     }
-    if readable && no_step(set.replicas(), &unavailable, &surge) {
+    if readable && no_step(set.replicas(), &unavailable, &surge) && !old.is_some_and(|old| came_to_this(old, set)) {
         let detail = "must not be 0 when `maxSurge` is 0";
         errors.push(FieldError::invalid(format!("{PATH}.maxUnavailable"), json(&unavailable), detail));
     }
@@ -52,6 +52,14 @@ fn no_step(replicas: i32, unavailable: &IntOrString, surge: &IntOrString) -> boo
     let unavailable = scaled(unavailable, replicas, Rounding::Down);
     let surge = scaled(surge, replicas, Rounding::Up);
     replicas > 0 && unavailable == Ok(0) && surge == Ok(0)
+}
+
+/// Whether the set was without a step before this change, by a scale-down that rounded its budget to 0, and the budget is not what the
+/// change is about: an autoscaler must not lock a set for its owner.
+fn came_to_this(old: &LeaderWorkerSet, new: &LeaderWorkerSet) -> bool {
+    let budget = |set: &LeaderWorkerSet| (set.max_unavailable(), set.max_surge());
+    let (unavailable, surge) = budget(old);
+    budget(new) == (unavailable.clone(), surge.clone()) && no_step(old.replicas(), &unavailable, &surge)
 }
 
 fn json(value: &IntOrString) -> Value {

@@ -117,6 +117,17 @@ fn the_size_of_subgroups_stays(#[case] before: Value, #[case] after: Value, #[ca
 }
 
 #[test]
+fn a_scale_down_that_rounds_the_budget_to_0_does_not_lock_the_set() {
+    let budget = |unavailable: &str| (UPDATE, json!({ "maxUnavailable": unavailable, "maxSurge": 0 }));
+    let at = |replicas: i32, unavailable: &str| with(&[("/spec/replicas", json!(replicas)), budget(unavailable)]);
+    let refused = [format!("{UPDATE_PATH}.maxUnavailable: Invalid value: \"20%\": must not be 0 when `maxSurge` is 0")];
+    assert_eq!(change_refusals(&at(2, "20%"), &at(2, "20%")), Vec::<String>::new());
+    assert_eq!(change_refusals(&at(2, "20%"), &at(3, "20%")), Vec::<String>::new());
+    assert_eq!(change_refusals(&at(10, "20%"), &at(2, "20%")), refused, "what an edit does is still refused");
+    assert_eq!(change_refusals(&at(2, "30%"), &at(2, "20%")), refused);
+}
+
+#[test]
 fn a_subdomain_policy_is_not_taken_away() {
     let refused = change_refusals(&valid_set(), &with(&[("/spec/networkConfig", json!({}))]));
     assert_eq!(refused, ["spec.networkConfig.subdomainPolicy: Invalid value: null: cannot set subdomainPolicy as null"]);
@@ -152,6 +163,7 @@ fn a_name_that_is_too_long_for_its_groups_only_warns_once_the_set_exists() {
     "not a key",
     "must be the key of a node label, such as \"topology.kubernetes.io/zone\""
 )]
+#[case("muster.dev/revision-history-limit", "all", "must be a number of revisions, 0 or more; remove the annotation to keep 10")]
 #[case(
     "muster.dev/placement-policy",
     "Node_Pool",

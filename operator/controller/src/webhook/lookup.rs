@@ -23,6 +23,12 @@ pub(crate) trait Lookup: Send + Sync + 'static {
     /// The set's leader StatefulSet; `None` if there is none that is the set's own.
     fn leader_set(&self, set: &LeaderWorkerSet) -> impl Future<Output = anyhow::Result<Option<Arc<StatefulSet>>>> + Send;
 
+    /// The sets of a namespace that the cache has.
+    fn sets(&self, namespace: &str) -> Vec<Arc<LeaderWorkerSet>>;
+
+    /// Whether some node has this label. `None` while no node is known.
+    fn node_label_exists(&self, key: &str) -> Option<bool>;
+
     /// The annotations of a namespace, if the cache has it.
     fn namespace_annotations(&self, namespace: &str) -> Option<BTreeMap<String, String>>;
 

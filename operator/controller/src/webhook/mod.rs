@@ -3,6 +3,7 @@
 //! ```text
 //!  /mutate-leaderworkerset-x-k8s-io-v1-leaderworkerset ──► sets::default ──► muster_api::defaults   ┐
 //!  /validate-leaderworkerset-x-k8s-io-v1-leaderworkerset ► sets::judge ────► muster_api::validate   ├─► review::Answer
+//!  …-leaderworkerset-scale ──────────────────────────────► sets::judge_scale ► muster_api::validate ├─► review::Answer
 //!  /mutate--v1-pod ──────────────────────────────────────► pods::mutate ───► muster_core::admission ┘
 //! ```
 //!

@@ -61,6 +61,7 @@ fn router<L: Lookup>(lookup: Arc<L>) -> Router {
     Router::new()
         .route("/mutate-leaderworkerset-x-k8s-io-v1-leaderworkerset", post(default_set))
         .route("/validate-leaderworkerset-x-k8s-io-v1-leaderworkerset", post(judge_set::<L>))
+        .route("/validate-leaderworkerset-x-k8s-io-v1-leaderworkerset-scale", post(judge_scale::<L>))
         .route("/mutate--v1-pod", post(change_pod::<L>))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(lookup)
@@ -72,6 +73,10 @@ async fn default_set(body: Bytes) -> Response {
 
 async fn judge_set<L: Lookup>(State(lookup): State<Arc<L>>, body: Bytes) -> Response {
     answer("set validation", &body, async |request| sets::judge(&request, lookup.as_ref()).await).await
+}
+
+async fn judge_scale<L: Lookup>(State(lookup): State<Arc<L>>, body: Bytes) -> Response {
+    answer("scale validation", &body, async |request| sets::judge_scale(&request, lookup.as_ref()).await).await
 }
 
 async fn change_pod<L: Lookup>(State(lookup): State<Arc<L>>, body: Bytes) -> Response {

@@ -3,8 +3,9 @@
 use kube::core::admission::Operation;
 use muster_api::LeaderWorkerSet;
 use muster_api::defaults::default_set;
-use muster_api::field::FieldError;
-use muster_api::validate::{validate_create, validate_update};
+use muster_api::field::{FieldError, Verdict};
+use muster_api::names::annotation;
+use muster_api::validate::{collisions, validate_create, validate_scale, validate_update};
 use muster_core::claims;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,6 +43,8 @@ pub(super) async fn judge(request: &Request, lookup: &impl Lookup) -> Answer {
         None => validate_create(&new),
         Some(old) => validate_update(old, &new),
     };
+    verdict.errors.extend(collision(old.as_ref(), &new, lookup));
+    verdict.warnings.extend(unknown_levels(old.as_ref(), &new, lookup));
     if let Some(old) = &old {
         match claims_stay(old, &new, lookup).await {
             Ok(error) => verdict.errors.extend(error),
@@ -53,6 +56,55 @@ pub(super) async fn judge(request: &Request, lookup: &impl Lookup) -> Answer {
         None => Answer::allow(),
     };
     Answer { warnings: verdict.warnings, ..answer }
+}
+
+/// Checks a change of a set's replicas alone, as autoscalers make it.
+pub(super) async fn judge_scale(request: &Request, lookup: &impl Lookup) -> Answer {
+    let (namespace, name) = (request.namespace.as_deref().unwrap_or_default(), request.name.as_deref().unwrap_or_default());
+    let replicas = request.object.as_ref().and_then(|scale| scale.pointer("/spec/replicas")?.as_i64()).unwrap_or(0);
+    let Ok(replicas) = i32::try_from(replicas) else { return Answer::allow() };
+    let found = match lookup.set(namespace, name) {
+        Some(set) => Ok(Some(set)),
+        None => lookup.fetch_set(namespace, name).await,
+    };
+    let old = match found {
+        Ok(Some(old)) => old,
+        Ok(None) => return Answer::allow(),
+        Err(error) => return Answer::fail(&format!("reading the set that is scaled: {error:#}")),
+    };
+    let mut new = LeaderWorkerSet::clone(&old);
+    new.spec.replicas = Some(replicas);
+    let mut errors = validate_scale(&new);
+    errors.extend(collision(Some(&old), &new, lookup));
+    let verdict = Verdict { errors, warnings: Vec::new() };
+    match verdict.refusal() {
+        Some(message) => Answer::refuse_fields(&message, &verdict.errors),
+        None => Answer::allow(),
+    }
+}
+
+/// An object that a set would have to share with another. What is so already is not the change's fault.
+fn collision(old: Option<&LeaderWorkerSet>, new: &LeaderWorkerSet, lookup: &impl Lookup) -> Option<FieldError> {
+    if new.metadata.deletion_timestamp.is_some() || new.set_name().is_empty() {
+        return None;
+    }
+    let others = lookup.sets(new.set_namespace());
+    let others = others.iter().filter(|other| other.set_name() != new.set_name() && other.metadata.deletion_timestamp.is_none());
+    let fresh = others.filter(|other| old.is_none_or(|old| collisions::between(old, other).is_none()));
+    let found = fresh.filter_map(|other| collisions::between(new, other)).next();
+    found.map(|found| found.error(new, old.is_none()))
+}
+
+/// Topology keys that no node has are no error: the nodes may come later.
+fn unknown_levels(old: Option<&LeaderWorkerSet>, new: &LeaderWorkerSet, lookup: &impl Lookup) -> Vec<String> {
+    let keys = [annotation::EXCLUSIVE_TOPOLOGY, annotation::SUBGROUP_EXCLUSIVE_TOPOLOGY].into_iter();
+    let changed = keys.filter(|key| old.is_none_or(|old| old.annotation(key) != new.annotation(key)));
+    let unknown = changed.filter_map(|key| {
+        let level = new.annotation(key).filter(|level| !level.is_empty())?;
+        let missing = lookup.node_label_exists(level) == Some(false);
+        missing.then(|| format!("metadata.annotations.{key}: no node has the label {level} now, so no group can be placed yet"))
+    });
+    unknown.collect()
 }
 
 /// Volume claim templates of a StatefulSet can't be changed, so neither can those of a set that has its leader StatefulSet; except

@@ -45,7 +45,7 @@ impl Lookup for Cluster {
     fn set(&self, _: &str, name: &str) -> Option<Arc<LeaderWorkerSet>> {
         match name {
             "cached" => Some(set_with(name, json!({"muster.dev/placement-policy": "node-pool"}))),
-            "plain" => Some(set_with(name, json!({}))),
+            "plain" | "live" => Some(set_with(name, json!({}))),
             "bug" => panic!("a bug in a cache"),
             _ => None,
         }
@@ -64,6 +64,14 @@ impl Lookup for Cluster {
         let spec = json!({"selector": {}, "serviceName": "x", "template": {}, "volumeClaimTemplates": claims});
         let live = set.set_name() == "live";
         Ok(live.then(|| Arc::new(serde_json::from_value(json!({"metadata": {"name": "live"}, "spec": spec})).unwrap())))
+    }
+
+    fn sets(&self, _: &str) -> Vec<Arc<LeaderWorkerSet>> {
+        ["live", "live-5"].map(|name| set_with(name, json!({}))).into()
+    }
+
+    fn node_label_exists(&self, key: &str) -> Option<bool> {
+        Some(key == "rack")
     }
 
     fn namespace_annotations(&self, _: &str) -> Option<BTreeMap<String, String>> {
@@ -461,4 +469,67 @@ async fn volume_claim_templates_of_a_live_set_stay(
                        (data differs): delete the set and create it again, or create another; claims that are retained are used again";
         assert_eq!(response["status"]["message"], message);
     }
+}
+
+const VALIDATE_SCALE: &str = "/validate-leaderworkerset-x-k8s-io-v1-leaderworkerset-scale";
+
+#[rstest]
+#[case::more_groups("live", 5, None)]
+#[case::into_another_sets_name(
+    "live",
+    6,
+    Some(
+        "spec.replicas: Invalid value: 6: StatefulSet live-5 would belong to group 5 of set live (surge included) and to set live-5: \
+          keep to 5 groups at most, or delete set live-5"
+    )
+)]
+#[case::beyond_the_limit(
+    "cached",
+    1_000_001,
+    Some("spec.replicas: Invalid value: 1000001: replicas must be equal or less than 1000000")
+)]
+#[case::a_set_that_is_gone("gone", 7, None)]
+#[tokio::test]
+async fn a_scale_is_judged_as_the_edit_that_it_is(#[case] name: &str, #[case] replicas: i32, #[case] refusal: Option<&str>) {
+    let scale = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {"name": name, "namespace": "default"}, "spec": {"replicas": replicas},
+    });
+    let response = start().connect().await.review(VALIDATE_SCALE, &review("UPDATE", &scale, &scale)).await;
+    assert_eq!(response["allowed"], refusal.is_none(), "{response}");
+    if let Some(refusal) = refusal {
+        assert_eq!(response["status"]["message"], refusal);
+    }
+}
+
+#[tokio::test]
+async fn a_set_whose_name_a_group_of_another_may_have_is_refused() {
+    let mut connection = start().connect().await;
+    let response = connection.review(VALIDATE_SET, &review("CREATE", &set("live-0"), &Value::Null)).await;
+    assert_eq!(
+        response["status"]["message"],
+        "metadata.name: Invalid value: \"live-0\": StatefulSet live-0 would belong to group 0 of set live (surge included) and to set \
+         live-0: choose another name"
+    );
+    let response = connection.review(VALIDATE_SET, &review("CREATE", &set("live-1"), &Value::Null)).await;
+    assert_eq!(response["allowed"], true, "the set `live` has one group: {response}");
+    // One that is there already is not locked by it.
+    let response = connection.review(VALIDATE_SET, &review("UPDATE", &set("live-0"), &set("live-0"))).await;
+    assert_eq!(response["allowed"], true, "{response}");
+}
+
+#[tokio::test]
+async fn a_topology_key_that_no_node_has_is_warned_about() {
+    let exclusive = |key: &str| {
+        let mut object = set("s");
+        object["metadata"]["annotations"] = json!({"leaderworkerset.sigs.k8s.io/exclusive-topology": key});
+        object
+    };
+    let mut connection = start().connect().await;
+    let response = connection.review(VALIDATE_SET, &review("CREATE", &exclusive("rakc"), &Value::Null)).await;
+    let warning = "metadata.annotations.leaderworkerset.sigs.k8s.io/exclusive-topology: no node has the label rakc now, \
+                   so no group can be placed yet";
+    assert_eq!((&response["allowed"], &response["warnings"]), (&json!(true), &json!([warning])));
+    let response = connection.review(VALIDATE_SET, &review("CREATE", &exclusive("rack"), &Value::Null)).await;
+    assert_eq!(response.get("warnings"), None);
 }

@@ -177,6 +177,11 @@ impl Index {
         self.nodes[row as usize].facts.labels.get(key).map(String::as_str)
     }
 
+    /// Whether some node has this label. `None` while no node is known.
+    pub fn has_label(&self, key: &str) -> Option<bool> {
+        (!self.nodes.is_empty()).then(|| self.nodes.iter().any(|node| node.facts.labels.contains_key(key)))
+    }
+
     /// A frozen view. Cheap when nothing has changed since the last one like it.
     pub fn snapshot(&mut self, view: View) -> Snapshot {
         let generation = self.generation;

@@ -12,6 +12,7 @@ mod ownership;
 mod restart;
 mod revisions;
 mod rollout;
+mod scaling;
 mod sets;
 mod shape;
 mod startup;

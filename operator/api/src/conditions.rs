@@ -17,6 +17,9 @@ pub const NAME_TAKEN: &str = "NameTaken";
 /// Muster's own: the set's volume claim templates differ from those of its StatefulSets, which can't be changed.
 pub const CLAIMS_DIFFER: &str = "VolumeClaimsDiffer";
 
+/// Muster's own: groups have used up their budget of restarts. The message names them, what they lost, and the remedy.
+pub const GROUPS_FAILED: &str = "GroupsFailed";
+
 /// Reason of [`AVAILABLE`].
 pub const REASON_ALL_GROUPS_READY: &str = "AllGroupsReady";
 /// Reason of [`PROGRESSING`], and of events about objects that were created or deleted on the way.
@@ -57,6 +60,12 @@ pub mod event {
     pub const FAILED_UPDATE: &str = "FailedUpdate";
     /// A group was restarted as a whole.
     pub const RECREATE_GROUP: &str = "RecreateGroup";
+    /// Why a group starts over: which pod it lost, and how (Muster's own; `RecreateGroup` follows).
+    pub const GROUP_RESTARTING: &str = "GroupRestarting";
+    /// A group has used up its budget of restarts (Muster's own).
+    pub const GROUP_FAILED: &str = "GroupFailed";
+    /// A group can't go because a pod of it stays longer than its grace (Muster's own).
+    pub const TERMINATION_BLOCKED: &str = "TerminationBlocked";
     /// A group was given its place (Muster's own).
     pub const GROUP_PLACED: &str = "GroupPlaced";
     /// A group could not be given the place that was decided (Muster's own).

@@ -16,6 +16,8 @@ use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::crd::embedded;
+use crate::group_status::{GroupCounts, GroupStatus};
+use crate::names::annotation;
 use crate::scaled::{Rounding, scaled};
 use crate::template::{ClaimTemplate, PodTemplate};
 
@@ -191,6 +193,16 @@ pub struct LeaderWorkerSetStatus {
     /// Generation of the set that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+
+    /// The groups, at most 64 of them: those that are not ready first, by phase and index.
+    // Never left out: an empty list has to replace one that isn't.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["index"], "maxItems" = 64))]
+    pub groups: Vec<GroupStatus>,
+
+    /// How many groups are in each phase, those that are not listed included.
+    #[serde(default)]
+    pub group_counts: GroupCounts,
 }
 
 /// What a failed pod means for its group. Default is a deprecated name of None.
@@ -400,9 +412,20 @@ impl LeaderWorkerSet {
         replicas.saturating_add(surge)
     }
 
+    /// How often in a row a group may start over; `None` without limit, and for a value that admission would have refused.
+    pub fn max_group_restarts(&self) -> Option<u32> {
+        max_group_restarts(self.annotation(annotation::MAX_GROUP_RESTARTS)?)
+    }
+
     fn rolling_update(&self) -> Option<&RollingUpdateConfiguration> {
         self.spec.rollout_strategy.as_ref()?.rolling_update_configuration.as_ref()
     }
+}
+
+/// Reads the value of the annotation [`annotation::MAX_GROUP_RESTARTS`].
+pub(crate) fn max_group_restarts(value: &str) -> Option<u32> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| value.parse().ok()).flatten()
 }
 
 /// Reads `""` as absent. Go clients that hold upstream's structs send unset enums as the empty string, and upstream's webhook

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  leader_worker_set   LeaderWorkerSet (leaderworkerset.x-k8s.io/v1): spec, status, total accessors
+//!  group_status        what the status says of each group
 //!  template            pod and claim templates: raw JSON with typed views, so that nothing in them is ever lost
 //!  policy              PlacementPolicy and StartupPolicy (policy.muster.dev/v1alpha1)
 //!  names               every label, annotation, variable, object name and hash of the contract
@@ -24,6 +25,7 @@ pub mod conditions;
 pub mod crd;
 pub mod defaults;
 pub mod field;
+pub mod group_status;
 pub mod leader_worker_set;
 pub mod names;
 pub mod policy;
@@ -34,6 +36,7 @@ pub mod template;
 mod testing;
 pub mod validate;
 
+pub use group_status::{GroupCounts, GroupPhase, GroupStatus};
 pub use leader_worker_set::{LeaderWorkerSet, LeaderWorkerSetSpec, LeaderWorkerSetStatus};
 pub use policy::{PlacementPolicy, StartupPolicy};
 pub use template::{ClaimTemplate, PodTemplate};

@@ -73,12 +73,16 @@ pub mod annotation {
     pub const UNDO_TO: &str = "muster.dev/undo-to";
     /// On a set and its revisions: why the template was changed, for people; the annotation that `kubectl rollout history` shows.
     pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+    /// On a set: how often in a row a group may start over before it has failed, decimal; without limit when absent.
+    pub const MAX_GROUP_RESTARTS: &str = "muster.dev/max-group-restarts";
     /// On pods: the placement decision that they carry out.
     pub const PLACEMENT: &str = "muster.dev/placement";
     /// On a leader pod: the workers its group had when it was complete, so that a replaced one is noticed.
     pub const MEMBERS: &str = "muster.dev/members";
     /// On a group's worker StatefulSet: hash of the spec that Muster made it with, so that a later edit is told from another rendering.
     pub const MADE_AS: &str = "muster.dev/made-as";
+    /// On the leader StatefulSet: which groups have started over, how often and when.
+    pub const RESTARTS: &str = "muster.dev/restarts";
 }
 
 /// Environment variables that every container of a set has, in this order and before all others.

@@ -9,7 +9,7 @@ use muster_api::conditions::event;
 
 use crate::args::Config;
 use crate::caches::Caches;
-use crate::memory::{Applied, ClaimTemplates, Failures, Moves, Restarts, Verified, Waiting};
+use crate::memory::{Applied, ClaimTemplates, Failures, Moves, Verified, Waiting};
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 
@@ -32,8 +32,6 @@ pub(crate) struct Context {
     pub(crate) waiting: Arc<Waiting>,
     /// Groups that were placed more than once.
     pub(crate) moves: Arc<Moves>,
-    /// Groups that started over.
-    pub(crate) restarts: Arc<Restarts>,
     /// What was applied last.
     pub(crate) applied: Arc<Applied>,
     /// Worker StatefulSets that say what they should.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
+use muster_api::names::annotation;
 use muster_core::cluster::GroupId;
 use muster_core::pods::millis_between;
 use serde_json::Value;
@@ -107,41 +108,6 @@ impl Moves {
     }
 }
 
-/// When each group started over last, and how often in a row.
-#[derive(Debug, Default)]
-pub(crate) struct Restarts {
-    groups: Mutex<HashMap<GroupId, (u32, Timestamp)>>,
-}
-
-impl Restarts {
-    const FIRST_PAUSE: Duration = Duration::from_secs(1);
-    const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-
-    /// A group starts over now. One that was stable for twice its pause begins to count anew.
-    pub(crate) fn happened(&self, group: GroupId, now: Timestamp) {
-        let mut groups = lock(&self.groups);
-        let (times, last) = groups.get(&group).copied().unwrap_or((0, now));
-        let stable = times > 0 && passed(last, now) > Self::pause_after(times) * 2 + Duration::from_secs(60);
-        groups.insert(group, (if stable { 1 } else { times.saturating_add(1) }, now));
-    }
-
-    /// How long the group must not start over again: 1 s after the first time, then twice as long each time, up to 5 minutes.
-    pub(crate) fn pause(&self, group: &GroupId, now: Timestamp) -> Option<Duration> {
-        let groups = lock(&self.groups);
-        let (times, last) = groups.get(group)?;
-        let left = Self::pause_after(*times).saturating_sub(passed(*last, now));
-        (!left.is_zero()).then_some(left)
-    }
-
-    fn pause_after(times: u32) -> Duration {
-        Self::FIRST_PAUSE.saturating_mul(1 << times.saturating_sub(1).min(10)).min(Self::LONGEST_PAUSE)
-    }
-}
-
-fn passed(since: Timestamp, now: Timestamp) -> Duration {
-    Duration::from_millis(millis_between(since, now))
-}
-
 /// What was applied last by set, and how the object stood then, so that what stands is not applied again.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
@@ -224,7 +190,9 @@ fn hash(value: impl std::hash::Hash) -> u64 {
 
 fn standing(live: &ObjectMeta) -> u64 {
     let owners: Vec<&str> = live.owner_references.iter().flatten().map(|owner| owner.uid.as_str()).collect();
-    hash((&live.uid, live.generation, &live.labels, &live.annotations, owners))
+    // What is written beside the applied object is no change of it.
+    let others = live.annotations.iter().flatten().filter(|(key, _)| key.as_str() != annotation::RESTARTS);
+    hash((&live.uid, live.generation, &live.labels, others.collect::<Vec<_>>(), owners))
 }
 
 /// Failures in a row, for back-off.
@@ -272,21 +240,6 @@ mod tests {
         assert_eq!(moves.permit(&group, None, at(30)), Ok(()));
         assert_eq!(moves.avoided(&group, at(30)), [("pool".to_owned(), "p1".to_owned())]);
         assert_eq!(moves.avoided(&group, at(1800)), []);
-    }
-
-    #[test]
-    fn a_group_that_keeps_failing_starts_over_less_and_less_often() {
-        let restarts = Restarts::default();
-        let group = GroupId { namespace: "team".to_owned(), leader_pod: "a-0".to_owned() };
-        assert_eq!(restarts.pause(&group, at(0)), None);
-        restarts.happened(group.clone(), at(0));
-        assert_eq!(restarts.pause(&group, at(0)), Some(Duration::from_secs(1)));
-        assert_eq!(restarts.pause(&group, at(1)), None);
-        restarts.happened(group.clone(), at(2));
-        restarts.happened(group.clone(), at(5));
-        assert_eq!(restarts.pause(&group, at(5)), Some(Duration::from_secs(4)));
-        restarts.happened(group.clone(), at(100));
-        assert_eq!(restarts.pause(&group, at(100)), Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -106,6 +106,7 @@ impl Metrics {
             Write::OwnClaim { .. } => "own-claim",
             Write::DeleteClaim { .. } => "delete-claim",
             Write::DeleteRevision { .. } => "delete-revision",
+            Write::RecordRestarts { .. } => "record-restarts",
         };
         self.writes.get_or_create(&Object { write }).inc();
     }

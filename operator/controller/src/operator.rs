@@ -58,7 +58,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         metrics,
         waiting: Arc::default(),
         moves: Arc::default(),
-        restarts: Arc::default(),
         verified: Arc::default(),
         claim_templates: Arc::default(),
         applied: Arc::default(),

@@ -13,8 +13,6 @@ pub struct Advice {
     pub placements: BTreeMap<u32, Placement>,
     /// For groups with workers: how many worker ranks may exist now, counted from rank 1.
     pub workers: BTreeMap<u32, Admitted>,
-    /// Groups that may not be restarted yet: how long they have to wait, because they were restarted not long ago.
-    pub restart_pauses: BTreeMap<u32, Duration>,
     /// When to ask again even if nothing changes.
     pub recheck: Option<Duration>,
 }

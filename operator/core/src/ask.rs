@@ -18,6 +18,7 @@ use crate::observed::{Group, Observed};
 use crate::placement::Reason;
 use crate::pods;
 use crate::record::{Record, Standing, standing};
+use crate::restart::History;
 use crate::revision;
 use crate::startup;
 use crate::status::size_of;
@@ -113,7 +114,7 @@ fn without_release_affinity(spec: &mut PodSpec, level: &str) {
 /// Everything a whole group needs; `None` for a template whose quantities can't be read.
 fn whole_demand(set: &LeaderWorkerSet, leader: &Pod, shapes: &WorkerShapes) -> Option<Vec<(Shape, u32)>> {
     let mut demand = vec![(leader_shape(set, leader)?, 1)];
-    let workers = size_of(leader).saturating_sub(1);
+    let workers = size_of(leader, set).saturating_sub(1);
     if workers > 0 {
         demand.push((shapes.get(pods::revision(leader)?)?.clone(), workers));
     }
@@ -141,7 +142,7 @@ pub fn placement<'a>(
         let concern = match standing(leader, choice.exclusive.as_deref()) {
             Standing::Waiting => Concern::Waiting,
             Standing::Released(_) => Concern::Released,
-            Standing::Bound { node, released } if group.worker_set.is_none() && (released || size_of(leader) > 1) => {
+            Standing::Bound { node, released } if group.worker_set.is_none() && (released || size_of(leader, set) > 1) => {
                 Concern::Bound { node, released }
             }
             Standing::Placed(_) => match stuck(set, &group, stuck_after, now) {
@@ -224,7 +225,7 @@ pub fn holdings<'n>(
             level,
             domain,
             exclusive,
-            outstanding: outstanding(group, leader, &shapes),
+            outstanding: outstanding(set, group, leader, &shapes),
             pinned: Vec::new(),
         });
     }
@@ -238,7 +239,7 @@ pub fn group_id(set: &LeaderWorkerSet, leader: &Pod) -> GroupId {
 
 /// Pods of the group that still have to be bound. Those that don't exist yet count: their room is kept. A group on its way out
 /// gets no more pods.
-fn outstanding(group: &Group<'_>, leader: &Pod, shapes: &WorkerShapes) -> Vec<(Shape, u32)> {
+fn outstanding(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod, shapes: &WorkerShapes) -> Vec<(Shape, u32)> {
     let mut outstanding = Vec::new();
     if pods::is_deleting(leader) {
         return outstanding;
@@ -246,7 +247,7 @@ fn outstanding(group: &Group<'_>, leader: &Pod, shapes: &WorkerShapes) -> Vec<(S
     if pods::node(leader).is_none() {
         outstanding.extend(shape_of(leader).map(|shape| (shape, 1)));
     }
-    let workers = size_of(leader).saturating_sub(1);
+    let workers = size_of(leader, set).saturating_sub(1);
     let bound = group.workers.values().filter(|worker| pods::node(worker).is_some()).count();
     let missing = workers.saturating_sub(u32::try_from(bound).unwrap_or(u32::MAX));
     if missing > 0 {
@@ -258,20 +259,22 @@ fn outstanding(group: &Group<'_>, leader: &Pod, shapes: &WorkerShapes) -> Vec<(S
 /// The question to a startup policy: the groups whose workers are not all admitted yet.
 pub fn startup(set: &LeaderWorkerSet, observed: &Observed, now: Timestamp) -> startup::Request {
     let groups = observed.groups(set);
+    let history = History::of(observed.leader_set(set));
     let incomplete = groups.values().filter_map(|group| {
         let leader = group.live_leader()?;
-        let size = size_of(leader);
+        let size = size_of(leader, set);
         let admitted = group.worker_set.and_then(|workers| workers.spec.as_ref()?.replicas).unwrap_or(0);
-        (u32::try_from(admitted).unwrap_or(0) + 1 < size).then(|| startup_group(group, size, now))
+        let recreations = || history.times(group.index, pods::uid(leader), pods::revision(leader).unwrap_or_default());
+        (u32::try_from(admitted).unwrap_or(0) + 1 < size).then(|| startup_group(group, size, recreations(), now))
     });
     startup::Request { owner: format!("{}/{}", set.set_namespace(), set.set_name()), groups: incomplete.collect() }
 }
 
-fn startup_group(group: &Group<'_>, size: u32, now: Timestamp) -> startup::Group {
+fn startup_group(group: &Group<'_>, size: u32, recreations: u32, now: Timestamp) -> startup::Group {
     let created = group.pods().filter_map(|(_, pod)| pod.metadata.creation_timestamp.as_ref());
     let age_ms = created.map(|time| pods::millis_between(time.0, now)).max().unwrap_or(0);
     let pods = group.pods().map(|(rank, pod)| pods::startup_view(pod, rank, now)).collect();
-    startup::Group { index: group.index, size, pods, age_ms, recreations: 0 }
+    startup::Group { index: group.index, size, pods, age_ms, recreations }
 }
 
 /// Reads how many workers a startup policy admits out of its answer for one group.

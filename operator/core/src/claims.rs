@@ -109,7 +109,7 @@ fn is_scaled_away(
             let smaller = |leader: &Pod| {
                 pods::revision(leader) == Some(revision)
                     && pods::annotation(leader, annotation::SIZE).is_some()
-                    && size_of(leader) <= rank
+                    && size_of(leader, set) <= rank
             };
             i64::from(rank) >= i64::from(set.size()) && found.live_leader().is_some_and(smaller)
         }

@@ -101,6 +101,13 @@ pub enum Write {
         /// A merge patch; carries the object's UID, so that it can't hit a successor.
         patch: Value,
     },
+    /// Write down on the leader StatefulSet which groups start over, before they do.
+    RecordRestarts {
+        /// StatefulSet name.
+        name: String,
+        /// The whole history.
+        history: String,
+    },
     /// Delete a leader pod, its dependents first.
     DeleteLeader {
         /// Pod name.
@@ -199,7 +206,7 @@ pub struct Step {
     /// What to write.
     pub write: Write,
     /// Published when it succeeded.
-    pub done: Option<Note>,
+    pub done: Vec<Note>,
     /// Published when it failed, with the error appended to its text.
     pub failed: Option<Note>,
 }
@@ -231,7 +238,7 @@ pub struct Plan {
 impl Plan {
     /// Appends a write with its events.
     pub fn push(&mut self, write: Write, done: Option<Note>, failed: Option<Note>) {
-        self.steps.push(Step { write, done, failed });
+        self.steps.push(Step { write, done: done.into_iter().collect(), failed });
     }
 
     /// Asks for another reconcile at most this far away.
@@ -282,6 +289,7 @@ impl fmt::Display for Write {
             Self::RecordMembers { name, .. } => write!(f, "record the workers of leader {name}"),
             Self::CreatePodGroup(object) => write!(f, "create PodGroup {}", object_name(object)),
             Self::RepairPodGroup { name, .. } => write!(f, "repair PodGroup {name}"),
+            Self::RecordRestarts { name, .. } => write!(f, "record the restarts of groups on StatefulSet {name}"),
             Self::DeleteLeader { name, .. } => write!(f, "delete leader {name}"),
             Self::DeleteBereftLeader { name, .. } => write!(f, "delete leader {name}, which has lost its workers"),
             Self::OwnClaim { name, .. } => write!(f, "own volume claim {name}"),

@@ -1,16 +1,26 @@
 //! The status of a set: counts and conditions as upstream computes them (`reference` §1.3, §1.4), plus `PlacementPending`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use muster_api::names::{self, annotation, label};
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus, conditions};
 
+use crate::advice::Admitted;
+use crate::decide::Restarts;
 use crate::observed::Group;
+use crate::owner::controller;
 use crate::placement::Reason;
 use crate::plan::Note;
 use crate::pods;
+use crate::rollout::Target;
+
+mod groups;
+#[cfg(test)]
+mod tests;
 
 /// What the status is computed from, besides the set.
 #[derive(Debug)]
@@ -25,6 +35,14 @@ pub struct Evidence<'a> {
     pub pending: &'a BTreeMap<u32, Reason>,
     /// Whether Muster places the set's groups at all.
     pub placed: bool,
+    /// Which groups start over, wait to or have failed.
+    pub(crate) restarts: &'a Restarts,
+    /// Groups that the rollout replaces now.
+    pub(crate) replaced: &'a BTreeSet<u32>,
+    /// What the leader StatefulSet is to say.
+    pub target: Target,
+    /// Which workers may exist.
+    pub admitted: &'a BTreeMap<u32, Admitted>,
 }
 
 /// The status, the events its changes deserve, and whether every group is at the current revision and ready.
@@ -36,6 +54,8 @@ pub struct Outcome {
     pub notes: Vec<Note>,
     /// Nothing needs an older revision any more.
     pub update_done: bool,
+    /// When time alone makes the status another.
+    pub recheck: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +93,7 @@ pub fn next(set: &LeaderWorkerSet, evidence: &Evidence<'_>, now: Timestamp) -> O
     }
     let changed = writer.changed.first().copied();
     let pending = writer.placement(evidence);
+    let failed = writer.failed(set, evidence);
     for condition in &mut status.conditions {
         condition.observed_generation = generation;
     }
@@ -80,9 +101,12 @@ pub fn next(set: &LeaderWorkerSet, evidence: &Evidence<'_>, now: Timestamp) -> O
     let tally = format!("with {} groups ready of total {} groups", counts.ready, set.replicas());
     let mut notes: Vec<Note> =
         changed.map(|(reason, message)| Note::normal(reason, "Update", format!("{message}, {tally}"))).into_iter().collect();
-    notes.extend(pending);
+    notes.extend(pending.into_iter().chain(failed));
+    let listed = groups::list(set, evidence, now);
+    (status.groups, status.group_counts) = (listed.groups, listed.counts);
+    notes.extend(listed.notes);
     let update_done = set.partition() == 0 && counts.window_done == set.replicas();
-    Outcome { status, notes, update_done }
+    Outcome { status, notes, update_done, recheck: listed.recheck }
 }
 
 fn count(set: &LeaderWorkerSet, evidence: &Evidence<'_>) -> Counts {
@@ -91,11 +115,11 @@ fn count(set: &LeaderWorkerSet, evidence: &Evidence<'_>) -> Counts {
     let mut counts = Counts::default();
     for (index, group) in evidence.groups {
         let Some(leader) = group.leader else { continue };
-        if expects_workers(leader) && group.worker_set.is_none() {
+        if expects_workers(leader, set) && group.worker_set.is_none() {
             continue;
         }
-        let ready = is_ready(group);
-        let updated = is_updated(group, evidence.revision_key);
+        let ready = is_ready(group, set);
+        let updated = is_updated(group, set, evidence.revision_key);
         counts.ready += i32::from(ready);
         counts.updated += i32::from(updated);
         counts.ready_in_range += i32::from(ready && *index < replicas);
@@ -108,31 +132,41 @@ fn count(set: &LeaderWorkerSet, evidence: &Evidence<'_>) -> Counts {
     counts
 }
 
-/// Pods that the group was made for, from its leader's own annotation: a set that is being resized has groups of two sizes.
-pub(crate) fn size_of(leader: &k8s_openapi::api::core::v1::Pod) -> u32 {
-    pods::annotation(leader, annotation::SIZE).and_then(|size| size.parse().ok()).unwrap_or(1)
+/// Pods that the group was made for, from its leader's own annotation: a set that is being resized has groups of two sizes. A leader
+/// made by hand may have none; then the set's size counts.
+pub(crate) fn size_of(leader: &Pod, set: &LeaderWorkerSet) -> u32 {
+    let own = pods::annotation(leader, annotation::SIZE).and_then(|size| size.parse().ok());
+    own.unwrap_or_else(|| u32::try_from(set.size()).unwrap_or(1))
 }
 
-fn expects_workers(leader: &k8s_openapi::api::core::v1::Pod) -> bool {
-    size_of(leader) > 1
+fn expects_workers(leader: &Pod, set: &LeaderWorkerSet) -> bool {
+    size_of(leader, set) > 1
 }
 
 /// Leader running and ready, and every worker the group was made for available.
-pub fn is_ready(group: &Group<'_>) -> bool {
+pub fn is_ready(group: &Group<'_>, set: &LeaderWorkerSet) -> bool {
     let Some(leader) = group.leader else { return false };
-    let workers = size_of(leader).saturating_sub(1);
+    let workers = size_of(leader, set).saturating_sub(1);
     let complete = workers == 0
-        || group.workers_ready() && group.worker_set.and_then(|set| set.spec.as_ref()?.replicas) == i32::try_from(workers).ok();
+        || group.workers_ready()
+            && !has_predecessors_workers(group, leader)
+            && group.worker_set.and_then(|workers| workers.spec.as_ref()?.replicas) == i32::try_from(workers).ok();
     pods::is_running_and_ready(leader) && complete
 }
 
+/// Whether the worker StatefulSet is that of the leader before this one, and about to go: new leader and old workers are no group.
+fn has_predecessors_workers(group: &Group<'_>, leader: &Pod) -> bool {
+    let maker = group.worker_set.and_then(|workers| controller(&workers.metadata));
+    maker.is_some_and(|maker| maker.kind == "Pod" && maker.name == pods::name(leader) && maker.uid != pods::uid(leader))
+}
+
 /// Leader and worker StatefulSet both carry the current revision.
-pub fn is_updated(group: &Group<'_>, revision_key: &str) -> bool {
+pub fn is_updated(group: &Group<'_>, set: &LeaderWorkerSet, revision_key: &str) -> bool {
     let Some(leader) = group.leader else { return false };
-    let workers_updated = !expects_workers(leader)
+    let workers_updated = !expects_workers(leader, set)
         || group
             .worker_set
-            .and_then(|set| set.metadata.labels.as_ref()?.get(label::REVISION))
+            .and_then(|workers| workers.metadata.labels.as_ref()?.get(label::REVISION))
             .is_some_and(|key| key == revision_key);
     pods::revision(leader) == Some(revision_key) && workers_updated
 }
@@ -196,6 +230,25 @@ impl Conditions<'_> {
         }
         let changed = self.write(conditions::PLACEMENT_PENDING, "False", PLACED, "No group waits for placement");
         (changed && known).then(|| Note::normal(PLACED, "Place", "No group waits for placement any more"))
+    }
+}
+
+impl Conditions<'_> {
+    /// `GroupsFailed`: True while a group has used up its budget of restarts; False once none has any more.
+    fn failed(&mut self, set: &LeaderWorkerSet, evidence: &Evidence<'_>) -> Option<Note> {
+        let failed = &evidence.restarts.failed;
+        let Some((first, loss)) = failed.iter().next() else {
+            let known = self.list.iter().any(|condition| condition.type_ == conditions::GROUPS_FAILED);
+            let changed = known && self.write(conditions::GROUPS_FAILED, "False", "NoGroupFailed", "No group has failed");
+            return changed.then(|| Note::normal("NoGroupFailed", "Restart", "No group has failed any more"));
+        };
+        let indices: Vec<String> = failed.keys().map(u32::to_string).collect();
+        let word = if indices.len() == 1 { "Group" } else { "Groups" };
+        let remedy = crate::restart::remedy(&format!("{}-{first}", set.set_name()));
+        let listed = crate::text::truncated(&indices.join(", "), 1024);
+        let message = format!("{word} {listed} used up the budget of restarts. Group {first}: {}. {remedy}", loss.why);
+        self.write(conditions::GROUPS_FAILED, "True", groups::BUDGET_USED_UP, &crate::text::truncated(&message, 4096));
+        None
     }
 }
 

@@ -1,7 +1,7 @@
 //! What upstream lets through and pods then fail over: names too long for what is derived from them, annotations that say nothing.
 
 use crate::field::{FieldError, Verdict};
-use crate::leader_worker_set::LeaderWorkerSet;
+use crate::leader_worker_set::{LeaderWorkerSet, max_group_restarts};
 use crate::names::{Unplaceable, annotation};
 use crate::syntax::{is_dns1123_subdomain, is_label_key};
 
@@ -28,6 +28,10 @@ pub(super) fn check(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>, verdic
     check_annotation(set, old, annotation::REVISION_HISTORY_LIMIT, verdict, |path, value| {
         let detail = "must be a number of revisions, 0 or more; remove the annotation to keep 10";
         value.parse::<u32>().is_err().then(|| FieldError::invalid(path, value, detail))
+    });
+    check_annotation(set, old, annotation::MAX_GROUP_RESTARTS, verdict, |path, value| {
+        let detail = "must be a whole number, 0 or more; remove the annotation to let groups start over without limit";
+        max_group_restarts(value).is_none().then(|| FieldError::invalid(path, value, detail))
     });
     check_annotation(set, old, annotation::UNPLACEABLE, verdict, |path, value| {
         Unplaceable::parse(value).is_none().then(|| FieldError::not_supported(path, value, &Unplaceable::VALUES))

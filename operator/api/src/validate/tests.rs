@@ -177,6 +177,40 @@ fn an_annotation_that_says_nothing_is_refused(#[case] key: &str, #[case] value: 
 }
 
 #[test]
+fn a_budget_that_scaling_rounded_to_nothing_locks_no_set() {
+    let small = |version: &str| {
+        with(&[
+            ("/spec/replicas", json!(3)),
+            ("/metadata/labels", json!({ "version": version })),
+            (UPDATE, json!({ "maxUnavailable": "25%", "maxSurge": 0 })),
+        ])
+    };
+    let errors = |old: &LeaderWorkerSet, new: &LeaderWorkerSet| validate_update(old, new).errors.len();
+    assert_eq!(errors(&small("1"), &small("2")), 0);
+    let large = with(&[("/spec/replicas", json!(4)), (UPDATE, json!({ "maxUnavailable": "25%", "maxSurge": 0 }))]);
+    assert_eq!(errors(&large, &small("1")), 1, "an edit that rounds it to nothing is refused, as upstream has it");
+}
+
+#[rstest]
+#[case::none_at_all("0", None)]
+#[case::some("25", None)]
+#[case::a_negative_number("-1", Some("-1"))]
+#[case::words("often", Some("often"))]
+#[case::nothing("", Some(""))]
+#[case::more_than_a_number_holds("99999999999", Some("99999999999"))]
+fn a_budget_of_restarts_is_a_whole_number(#[case] value: &str, #[case] refused: Option<&str>) {
+    let set = with(&[("/metadata/annotations", json!({"muster.dev/max-group-restarts": value}))]);
+    let expected = refused.map(|value| {
+        format!(
+            "metadata.annotations.muster.dev/max-group-restarts: Invalid value: \"{value}\": must be a whole number, 0 or more; \
+             remove the annotation to let groups start over without limit"
+        )
+    });
+    let errors: Vec<String> = validate_create(&set).errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors, expected.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn an_unknown_choice_for_unplaceable_groups_names_the_choices() {
     let set = with(&[("/metadata/annotations", json!({"muster.dev/unplaceable": "hold"}))]);
     let expected =

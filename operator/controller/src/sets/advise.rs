@@ -3,7 +3,7 @@
 //! Everything that decides is in `muster_core` ([`ask`], [`placing`]); here the questions meet the index, the components and
 //! what this process remembers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +65,6 @@ pub(super) async fn advise(cx: &Context, set: &LeaderWorkerSet, observed: &Obser
     let mut advised = Advised::default();
     advising.placements(&mut advised).await;
     advising.workers(&mut advised).await;
-    advised.advice.restart_pauses = advising.restart_pauses();
     advised
 }
 
@@ -331,14 +330,6 @@ impl Advising<'_> {
             .into_iter()
             .flat_map(|(level, domain)| self.cx.caches.update_index(|index| placing::nodes_of(index, &level, &domain)))
             .collect()
-    }
-
-    /// Groups that started over not long ago.
-    fn restart_pauses(&self) -> BTreeMap<u32, Duration> {
-        let groups = self.observed.groups(self.set);
-        let leaders = groups.into_iter().filter_map(|(index, group)| Some((index, group.leader?)));
-        let pause = |leader| self.cx.restarts.pause(&ask::group_id(self.set, leader), self.now);
-        leaders.filter_map(|(index, leader)| Some((index, pause(leader)?))).collect()
     }
 
     /// Asks who may start.

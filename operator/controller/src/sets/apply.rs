@@ -8,10 +8,8 @@ use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Precond
 use kube::core::{DynamicObject, NamespaceResourceScope};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
-use muster_api::conditions::event;
 use muster_api::names::annotation;
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
-use muster_core::cluster::GroupId;
 use muster_core::owner::is_controlled_by;
 use muster_core::plan::{Note, Plan, Step, Write};
 use serde::de::DeserializeOwned;
@@ -31,13 +29,14 @@ const FIELD_MANAGER: &str = "lws";
 pub(super) async fn apply(cx: &Context, set: &LeaderWorkerSet, plan: &Plan) -> Result<(), Error> {
     for step in &plan.steps {
         let outcome = write(cx, set, step).await;
-        let note = match &outcome {
+        let failed = |error: &Error| step.failed.clone().map(|note| Note { text: format!("{}: {error}", note.text), ..note });
+        let notes = match &outcome {
             Ok(true) => step.done.clone(),
-            Ok(false) => None,
-            Err(error) => step.failed.clone().map(|note| Note { text: format!("{}: {error}", note.text), ..note }),
+            Ok(false) => Vec::new(),
+            Err(error) => failed(error).into_iter().collect(),
         };
-        if let Some(note) = note {
-            publish(cx, set, &note).await;
+        for note in &notes {
+            publish(cx, set, note).await;
         }
         outcome?;
     }
@@ -60,13 +59,6 @@ async fn write(cx: &Context, set: &LeaderWorkerSet, step: &Step) -> Result<bool,
     if changed {
         cx.metrics.write(&step.write);
         tracing::info!(write = %step.write, "wrote");
-        let restart = step.done.as_ref().is_some_and(|note| note.reason == event::RECREATE_GROUP);
-        if let Write::DeleteLeader { name, .. } | Write::DeleteBereftLeader { name, .. } = &step.write
-            && restart
-        {
-            let group = GroupId { namespace: set.set_namespace().to_owned(), leader_pod: name.clone() };
-            cx.restarts.happened(group, cx.now());
-        }
     }
     Ok(changed)
 }
@@ -141,6 +133,12 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
             if let Some(groups) = &caches.pod_groups {
                 groups.put(repaired);
             }
+            Ok(true)
+        }
+        Write::RecordRestarts { name, history } => {
+            let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
+            let patch = json!({ "metadata": { "annotations": { annotation::RESTARTS: history } } });
+            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
             Ok(true)
         }
         Write::DeleteLeader { name, uid, resource_version } => {

@@ -56,7 +56,7 @@ fn min_member(inputs: &Inputs<'_>, leader: &Pod, advised: Option<&Placement>) ->
         Standing::Waiting => matches!(advised, Some(Placement::Release { .. })),
         Standing::Released(_) | Standing::Bound { .. } | Standing::Loose => true,
     };
-    if at_once && !follow_leader { size_of(leader) } else { 1 }
+    if at_once && !follow_leader { size_of(leader, inputs.set) } else { 1 }
 }
 
 fn volcano(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan: &mut Plan) -> Gang {

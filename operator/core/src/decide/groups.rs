@@ -9,6 +9,7 @@ use muster_api::names::{self, annotation};
 use serde_json::{Value, json};
 
 use super::gangs::{self, Gang};
+use super::restarts::Restarts;
 use super::{revisions, services, workers};
 use crate::admission::Choice;
 use crate::advice::{Advice, Placement};
@@ -17,7 +18,6 @@ use crate::placement::Reason;
 use crate::plan::{Note, Plan, Write};
 use crate::pods;
 use crate::record::{Record, Standing, standing};
-use crate::restart;
 use crate::rollout::Target;
 
 type Selector = BTreeMap<String, String>;
@@ -31,6 +31,8 @@ pub(super) struct Inputs<'a> {
     pub(super) advice: &'a Advice,
     /// Groups that the rollout replaces now.
     pub(super) replace: &'a BTreeSet<u32>,
+    /// Groups that start over, and what else is known of restarts.
+    pub(super) restarts: &'a Restarts,
     pub(super) target: Target,
 }
 
@@ -43,7 +45,7 @@ pub(super) fn decide(inputs: &Inputs<'_>, groups: &BTreeMap<u32, Group<'_>>, pla
             plan.notes.push(ordinals_unsupported(leader));
             continue;
         }
-        if replace_outdated(inputs, *index, leader, plan) || start_over(inputs, group, leader, plan) {
+        if inputs.restarts.begun.contains_key(index) || replace_outdated(inputs, *index, leader, plan) {
             continue;
         }
         services::of_group(inputs.set, inputs.observed, *index, leader, inputs.current, plan);
@@ -54,6 +56,8 @@ pub(super) fn decide(inputs: &Inputs<'_>, groups: &BTreeMap<u32, Group<'_>>, pla
         let place = place(inputs.choice, inputs.advice.placements.get(index), leader, plan);
         let gang = gangs::ensure(inputs, group, leader, plan);
         match place {
+            // Workers made now would be strangers to a leader that waits to go, or that has failed with its group.
+            Where::Settled(_) if group.worker_set.is_none() && inputs.restarts.is_due(*index) => {}
             Where::Settled(selector) if gang == Gang::Ready => workers::ensure(inputs, group, leader, &selector, plan),
             Where::Waiting(reason) => {
                 pending.insert(*index, reason);
@@ -70,44 +74,12 @@ pub(super) fn decide(inputs: &Inputs<'_>, groups: &BTreeMap<u32, Group<'_>>, pla
 /// have; how many groups may be down at once is the partition's business, and it has been decided. Returns whether the group
 /// is on its way out.
 fn replace_outdated(inputs: &Inputs<'_>, index: u32, leader: &Pod, plan: &mut Plan) -> bool {
-    let due = inputs.replace.contains(&index);
-    // A leader that names no revision was not made by the leader StatefulSet, and its successor wouldn't name one either.
-    let outdated = pods::revision(leader).is_some_and(|key| key != inputs.current.key);
-    if !due || !outdated {
+    if !inputs.replace.contains(&index) {
         return false;
     }
     let (name, uid) = (pods::name(leader).to_owned(), pods::uid(leader).to_owned());
     plan.push(Write::DeleteLeader { name, uid, resource_version: None }, None, None);
     true
-}
-
-/// Restarts the group if its restart policy says so. All of it goes: the leader is deleted after its dependents, and a new group
-/// begins with its successor. Returns whether the group is on its way out.
-fn start_over(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan: &mut Plan) -> bool {
-    match restart::judge(inputs.set, group) {
-        restart::Verdict::Fine => false,
-        restart::Verdict::Remember(members) => {
-            let (name, uid) = (pods::name(leader).to_owned(), pods::uid(leader).to_owned());
-            plan.push(Write::RecordMembers { name, uid, members }, None, None);
-            false
-        }
-        restart::Verdict::StartOver { because } => {
-            if let Some(pause) = inputs.advice.restart_pauses.get(&group.index) {
-                plan.requeue_within(*pause);
-                return false;
-            }
-            let (name, uid) = (pods::name(leader).to_owned(), pods::uid(leader).to_owned());
-            let note = restart::note(&because, &name, group.index);
-            let done = Note::normal(event::RECREATE_GROUP, "Delete", note).about(leader);
-            let write = if group.worker_set.is_some() {
-                Write::DeleteLeader { name, uid, resource_version: None }
-            } else {
-                Write::DeleteBereftLeader { name, uid }
-            };
-            plan.push(write, Some(done), None);
-            true
-        }
-    }
 }
 
 enum Where {

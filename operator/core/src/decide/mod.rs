@@ -15,10 +15,13 @@ mod conditions;
 mod foreign;
 mod gangs;
 mod groups;
+mod restarts;
 mod revisions;
 mod services;
 mod undo;
 mod workers;
+
+pub(crate) use restarts::Restarts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,6 +38,7 @@ use crate::backend;
 use crate::observed::{Group, Observed};
 use crate::owner::is_controlled_by;
 use crate::plan::{Note, Plan, Write};
+use crate::pods;
 use crate::rollout::{self, Budget, Current, GroupState, Rollout, Target};
 use crate::status;
 use crate::trouble::{self, Outlook};
@@ -75,7 +79,7 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     let groups = observed.groups(set);
     let revision = revisions::current(set, leader_set, observed, &mut plan);
     let current = leader_set.map(leader_set_now);
-    let states = group_states(current, &revision.key, &groups, now, &mut plan);
+    let states = group_states(set, current, &revision.key, &groups, now, &mut plan);
     let rollout = Rollout {
         replicas: u32::try_from(set.replicas()).unwrap_or(0),
         budget: Budget::of(set),
@@ -89,15 +93,31 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     let target = apply_leader_set(set, &rollout, &revision.key, &groups, &mut plan);
     services::shared(set, observed, &groups, &revision, &mut plan);
     let replace = leader_set.map(|existing| replaceable(existing, &rollout, target)).unwrap_or_default();
-    let inputs = groups::Inputs { set, observed, current: &revision, choice, advice, replace: &replace, target };
+    let replace: BTreeSet<u32> =
+        replace.into_iter().filter(|index| groups.get(index).is_some_and(|group| is_outdated(group, &revision.key))).collect();
+    let restarts = restarts::decide(set, observed, &groups, &replace, now, &mut plan);
+    let inputs =
+        groups::Inputs { set, observed, current: &revision, choice, advice, replace: &replace, restarts: &restarts, target };
     let pending = groups::decide(&inputs, &groups, &mut plan);
 
     claims::delete(&fates, observed, &mut plan);
 
     let leaders = leader_set.and_then(|existing| existing.status.as_ref()).map_or(0, |status| status.replicas);
-    let evidence =
-        status::Evidence { groups: &groups, leaders, revision_key: &revision.key, pending: &pending, placed: choice.gated };
+    let evidence = status::Evidence {
+        groups: &groups,
+        leaders,
+        revision_key: &revision.key,
+        pending: &pending,
+        placed: choice.gated,
+        restarts: &restarts,
+        replaced: &replace,
+        target,
+        admitted: &advice.workers,
+    };
     let mut outcome = status::next(set, &evidence, now);
+    if let Some(after) = outcome.recheck {
+        plan.requeue_within(after);
+    }
     foreign::report(&mut outcome.status, &mut plan, set.metadata.generation, now);
     claims::report(set, leader_set, &mut outcome.status, &mut plan, now);
     if outcome.update_done {
@@ -156,6 +176,12 @@ fn replaceable(existing: &StatefulSet, rollout: &Rollout<'_>, target: Target) ->
     rollout::replaceable(rollout, from).into_iter().filter(|index| *index < target.replicas).collect()
 }
 
+/// Whether the group's leader is of another revision. One that names none was not made by the leader StatefulSet, and its successor
+/// wouldn't name one either.
+fn is_outdated(group: &Group<'_>, revision_key: &str) -> bool {
+    group.live_leader().and_then(pods::revision).is_some_and(|key| key != revision_key)
+}
+
 fn leader_set_now(existing: &StatefulSet) -> Current {
     let spec = existing.spec.as_ref();
     let count = |number: Option<i32>, absent: u32| number.map_or(absent, |number| u32::try_from(number).unwrap_or(0));
@@ -170,6 +196,7 @@ fn leader_set_now(existing: &StatefulSet) -> Current {
 }
 
 fn group_states(
+    set: &LeaderWorkerSet,
     current: Option<Current>,
     revision_key: &str,
     groups: &BTreeMap<u32, Group<'_>>,
@@ -179,9 +206,13 @@ fn group_states(
     let Some(current) = current else { return Vec::new() };
     let mut state = |index: u32| {
         let Some(group) = groups.get(&index) else { return GroupState::MISSING };
-        let (ready, updated) = (status::is_ready(group), status::is_updated(group, revision_key));
+        // A leader on its way out may be ready for as long as its grace lasts; its group isn't.
+        let ready = group.live_leader().is_some() && status::is_ready(group, set);
+        let updated = status::is_updated(group, set, revision_key);
+        if ready || updated {
+            return GroupState { ready, updated, stuck: false };
+        }
         let stuck = match trouble::outlook(group, now) {
-            _ if ready || updated => false,
             Outlook::Hopeless => true,
             Outlook::Open(until) => {
                 // Time alone makes it stuck, and no event would bring back an update that waits for it.

@@ -19,7 +19,7 @@ fn lines(plan: &Plan) -> Vec<String> {
 }
 
 fn notes(plan: &Plan) -> Vec<&str> {
-    plan.steps.iter().filter_map(|step| step.done.as_ref()).map(|note| note.text.as_str()).collect()
+    plan.steps.iter().flat_map(|step| &step.done).map(|note| note.text.as_str()).collect()
 }
 
 /// One group of one pod with this image.
@@ -134,7 +134,7 @@ fn undo(wanted: &str) -> (Value, String) {
             { "op": "remove", "path": "/metadata/annotations/muster.dev~1undo-to" },
         ])
     );
-    (patch.clone(), step.done.clone().unwrap().text)
+    (patch.clone(), step.done[0].text.clone())
 }
 
 #[rstest]

@@ -18,7 +18,7 @@ fn lines(plan: &Plan) -> Vec<String> {
 }
 
 fn notes(plan: &Plan) -> Vec<&str> {
-    plan.steps.iter().filter_map(|step| step.done.as_ref()).chain(&plan.notes).map(|note| note.text.as_str()).collect()
+    plan.steps.iter().flat_map(|step| &step.done).chain(&plan.notes).map(|note| note.text.as_str()).collect()
 }
 
 /// Every worker of every group may start.

@@ -26,7 +26,7 @@ type Selector = BTreeMap<String, String>;
 pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, selector: &Selector, plan: &mut Plan) {
     let Inputs { set, observed, current, advice, .. } = *inputs;
     let admitted = advice.workers.get(&group.index).map_or(0, |admitted| admitted.workers);
-    let admitted = admitted.min(size_of(leader).saturating_sub(1));
+    let admitted = admitted.min(size_of(leader, set).saturating_sub(1));
     let leader_name = pods::name(leader);
     if let Some(existing) = observed.stateful_sets.get(leader_name) {
         // A worker StatefulSet of the leader's predecessor goes away by garbage collection; its deletion brings us back.
@@ -75,7 +75,7 @@ fn keep(inputs: &Inputs<'_>, leader: &Pod, existing: &StatefulSet, selector: &Se
     let replicas = existing.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let replicas = u32::try_from(replicas).unwrap_or(0);
     // A leader that doesn't say how large its group is is no measure for it.
-    let most = pods::annotation(leader, annotation::SIZE).map(|_| size_of(leader).saturating_sub(1));
+    let most = pods::annotation(leader, annotation::SIZE).map(|_| size_of(leader, inputs.set).saturating_sub(1));
     if replicas < admitted {
         plan.push(Write::ScaleWorkerSet { name: name.to_owned(), replicas: admitted }, None, None);
     } else if let Some(most) = most.filter(|most| replicas > *most) {

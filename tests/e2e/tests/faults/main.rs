@@ -10,6 +10,7 @@ mod exclusivity;
 mod gangs;
 mod killer;
 mod replicas;
+mod restarts;
 
 use muster_cluster::Cluster;
 use tokio::sync::{Mutex, MutexGuard};

@@ -78,7 +78,7 @@ fn without_revision(text: &str) -> String {
 }
 
 fn notes(plan: &Plan) -> Vec<String> {
-    let done = plan.steps.iter().filter_map(|step| step.done.as_ref());
+    let done = plan.steps.iter().flat_map(|step| &step.done);
     done.chain(&plan.notes).map(|note| without_revision(&format!("{}: {}", note.reason, note.text))).collect()
 }
 

@@ -77,6 +77,8 @@ pub mod annotation {
     pub const MAX_GROUP_RESTARTS: &str = "muster.dev/max-group-restarts";
     /// On pods: the placement decision that they carry out.
     pub const PLACEMENT: &str = "muster.dev/placement";
+    /// On workers, from the template of their StatefulSet: the domain that each subgroup of the group has for itself.
+    pub const SUBGROUP_DOMAINS: &str = "muster.dev/subgroup-domains";
     /// On a leader pod: the workers its group had when it was complete, so that a replaced one is noticed.
     pub const MEMBERS: &str = "muster.dev/members";
     /// On a group's worker StatefulSet: hash of the spec that Muster made it with, so that a later edit is told from another rendering.

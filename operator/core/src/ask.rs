@@ -4,6 +4,7 @@
 //! [`Advice`](crate::advice::Advice).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod, PodSpec};
@@ -13,7 +14,7 @@ use muster_api::leader_worker_set::RestartPolicyType;
 
 use crate::admission::Choice;
 use crate::advice::Admitted;
-use crate::cluster::{GroupId, Holding, Shape};
+use crate::cluster::{GroupId, Holding, Shape, SubgroupHolding};
 use crate::observed::{Group, Observed};
 use crate::placement::Reason;
 use crate::pods;
@@ -22,6 +23,7 @@ use crate::restart::History;
 use crate::revision;
 use crate::startup;
 use crate::status::size_of;
+use crate::subgroups::{SubgroupDomains, Subgroups};
 
 /// Why a group's place is in question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,9 @@ pub enum Concern {
     },
     /// It was placed, and the scheduler says that a pod of it fits nowhere there.
     Stuck {
-        /// The scheduler's words about the first such pod.
+        /// The rank of the first such pod.
+        rank: u32,
+        /// The scheduler's words about it.
         message: String,
     },
 }
@@ -53,6 +57,8 @@ pub struct Question<'a> {
     pub leader: &'a Pod,
     /// What it needs, leader first.
     pub demand: Vec<(Shape, u32)>,
+    /// What each of its subgroups needs of that, by index, if they must not share domains.
+    pub subgroups: Vec<(u32, Vec<(Shape, u32)>)>,
     /// Why it is asked.
     pub concern: Concern,
 }
@@ -85,7 +91,8 @@ fn leader_shape(set: &LeaderWorkerSet, leader: &Pod) -> Option<Shape> {
     let mut spec = leader.spec.clone()?;
     if let Some(selector) = &mut spec.node_selector {
         let authors = set.leader_template().0.pointer("/spec/nodeSelector");
-        selector.retain(|key, _| !record.selector.contains_key(key) || authors.is_some_and(|own| own.get(key).is_some()));
+        let ours = record.leader_selector(leader);
+        selector.retain(|key, _| !ours.contains_key(key) || authors.is_some_and(|own| own.get(key).is_some()));
     }
     if let Some(level) = record.level.as_ref().filter(|_| record.released) {
         without_release_affinity(&mut spec, level);
@@ -133,26 +140,28 @@ pub fn placement<'a>(
 ) -> Vec<Question<'a>> {
     let groups = observed.groups(set);
     let shapes = worker_shapes(set, observed, &groups);
+    let apart = choice.subgroup_exclusive.is_some();
     let leaders = observed.leader_set(set).and_then(|leaders| leaders.spec.as_ref()?.replicas).unwrap_or(i32::MAX);
     let mut questions = Vec::new();
     for (index, group) in groups {
         // A group beyond the replicas is about to be removed by the StatefulSet controller.
         let wanted = i32::try_from(index).is_ok_and(|index| index < leaders);
         let Some(leader) = group.live_leader().filter(|_| wanted) else { continue };
-        let concern = match standing(leader, choice.exclusive.as_deref()) {
+        let concern = match standing(leader, choice) {
             Standing::Waiting => Concern::Waiting,
             Standing::Released(_) => Concern::Released,
             Standing::Bound { node, released } if group.worker_set.is_none() && (released || size_of(leader, set) > 1) => {
                 Concern::Bound { node, released }
             }
             Standing::Placed(_) => match stuck(set, &group, stuck_after, now) {
-                Some(message) => Concern::Stuck { message },
+                Some((rank, message)) => Concern::Stuck { rank, message },
                 None => continue,
             },
             Standing::Bound { .. } | Standing::Free | Standing::Loose => continue,
         };
         if let Some(demand) = whole_demand(set, leader, &shapes) {
-            questions.push(Question { group: index, leader, demand, concern });
+            let subgroups = if apart { subgroup_demands(leader, &demand) } else { Vec::new() };
+            questions.push(Question { group: index, leader, demand, subgroups, concern });
         }
     }
     questions
@@ -169,21 +178,21 @@ pub fn next_stuck(
     let groups = observed.groups(set);
     let placed = groups.values().filter(|group| {
         let leader = group.live_leader();
-        leader.is_some_and(|leader| matches!(standing(leader, choice.exclusive.as_deref()), Standing::Placed(_)))
+        leader.is_some_and(|leader| matches!(standing(leader, choice), Standing::Placed(_)))
     });
     let pods = placed.flat_map(|group| group.pods()).filter(|(_, pod)| !pods::is_deleting(pod));
     let waited = pods.filter_map(|(_, pod)| Some(Duration::from_millis(pods::millis_between(pods::unschedulable(pod)?.0, now))));
     waited.filter(|waited| *waited < stuck_after).map(|waited| stuck_after.saturating_sub(waited)).min()
 }
 
-/// The scheduler's words about a pod of the group that it could not place for too long.
+/// The rank of a pod of the group that the scheduler could not place for too long, and its words about it.
 ///
 /// A group whose members may be lost one by one (restart policy None) is only given up while nothing of it works.
-fn stuck(set: &LeaderWorkerSet, group: &Group<'_>, stuck_after: Duration, now: Timestamp) -> Option<String> {
-    let hopeless = group.pods().filter(|(_, pod)| !pods::is_deleting(pod)).find_map(|(_, pod)| {
+fn stuck(set: &LeaderWorkerSet, group: &Group<'_>, stuck_after: Duration, now: Timestamp) -> Option<(u32, String)> {
+    let hopeless = group.pods().filter(|(_, pod)| !pods::is_deleting(pod)).find_map(|(rank, pod)| {
         let (since, message) = pods::unschedulable(pod)?;
         let waited = Duration::from_millis(pods::millis_between(since, now));
-        (waited >= stuck_after).then(|| format!("{}: {message}", pods::name(pod)))
+        (waited >= stuck_after).then(|| (rank, format!("{}: {message}", pods::name(pod))))
     })?;
     let works = group.pods().any(|(_, pod)| pods::is_ready(pod));
     let singly = matches!(set.restart_policy(), RestartPolicyType::None | RestartPolicyType::Default);
@@ -205,11 +214,16 @@ pub fn holdings<'n>(
     for group in groups.values() {
         // A leader on its way out holds its domain until its pod object is gone.
         let Some(leader) = group.leader else { continue };
-        let (level, domain, exclusive) = match standing(leader, choice.exclusive.as_deref()) {
-            Standing::Placed(record) => match (record.level, record.domain) {
-                (Some(level), Some(domain)) => (level, domain, record.exclusive),
-                _ => continue,
-            },
+        let (mut subgroups, mut apart) = (SubgroupDomains::default(), BTreeMap::new());
+        let (level, domain, exclusive) = match standing(leader, choice) {
+            Standing::Placed(record) => {
+                (subgroups, apart) = (record.subgroups.unwrap_or_default(), record.leader);
+                match (record.level, record.domain) {
+                    (Some(level), Some(domain)) => (level, domain, record.exclusive),
+                    _ if subgroups.domains.is_empty() => continue,
+                    _ => (String::new(), String::new(), false),
+                }
+            }
             Standing::Bound { node, .. } => {
                 let Some(level) = choice.exclusive.as_deref() else { continue };
                 match label_of(&node, level) {
@@ -219,14 +233,32 @@ pub fn holdings<'n>(
             }
             Standing::Free | Standing::Waiting | Standing::Released(_) | Standing::Loose => continue,
         };
+        let worker = pods::revision(leader).and_then(|key| shapes.get(key));
+        let members = Members { group, leader, size: size_of(leader, set), worker };
+        let mut subgroups = held_subgroups(&subgroups, &members);
+        let in_one = |rank: u32| subgroups.iter().any(|(ranks, _)| ranks.contains(&rank));
+        let mut outstanding = members.outstanding(|rank| !in_one(rank));
+        let mut pinned = Vec::new();
+        if let Some((key, value)) = apart.first_key_value() {
+            // The leader, which is in no subgroup, is all that is outstanding beside them.
+            let mut beside =
+                subgroups.iter_mut().map(|(_, held)| held).filter(|held| held.level == *key && held.domain == *value);
+            match beside.next() {
+                Some(held) => held.outstanding.append(&mut outstanding),
+                // A node's name is the value of its host name label, unless somebody has renamed one of them.
+                None => pinned.extend(outstanding.drain(..).map(|(shape, _)| (value.clone(), shape))),
+            }
+        }
         holdings.push(Holding {
             group: group_id(set, leader),
             set: set.set_name().to_owned(),
             level,
             domain,
             exclusive,
-            outstanding: outstanding(set, group, leader, &shapes),
-            pinned: Vec::new(),
+            divided: set.sub_group_size().is_some(),
+            outstanding,
+            pinned,
+            subgroups: subgroups.into_iter().map(|(_, subgroup)| subgroup).collect(),
         });
     }
     holdings
@@ -237,23 +269,60 @@ pub fn group_id(set: &LeaderWorkerSet, leader: &Pod) -> GroupId {
     GroupId { namespace: set.set_namespace().to_owned(), leader_pod: pods::name(leader).to_owned() }
 }
 
-/// Pods of the group that still have to be bound. Those that don't exist yet count: their room is kept. A group on its way out
-/// gets no more pods.
-fn outstanding(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod, shapes: &WorkerShapes) -> Vec<(Shape, u32)> {
-    let mut outstanding = Vec::new();
-    if pods::is_deleting(leader) {
-        return outstanding;
+/// What each subgroup of a group holds by its leader's record, with its ranks.
+fn held_subgroups(domains: &SubgroupDomains, members: &Members<'_>) -> Vec<(Range<u32>, SubgroupHolding)> {
+    let division = Subgroups::of_group(members.leader).filter(|_| !domains.domains.is_empty());
+    let each = division.into_iter().flat_map(Subgroups::each).filter_map(|(index, ranks)| {
+        let (level, domain) = domains.selector(index)?;
+        let ranks = unsigned(&ranks);
+        let outstanding = members.outstanding(|rank| ranks.contains(&rank));
+        Some((ranks, SubgroupHolding { index, level: level.to_owned(), domain: domain.to_owned(), outstanding }))
+    });
+    each.collect()
+}
+
+/// What each subgroup needs of a group's demand.
+fn subgroup_demands(leader: &Pod, demand: &[(Shape, u32)]) -> Vec<(u32, Vec<(Shape, u32)>)> {
+    let each = Subgroups::of_group(leader).into_iter().flat_map(Subgroups::each).map(|(index, ranks)| {
+        let leaders = u32::from(ranks.contains(&0));
+        let workers = u32::try_from(ranks.len()).unwrap_or(u32::MAX) - leaders;
+        let counts = demand.iter().zip([leaders, workers]).filter(|(_, pods)| *pods > 0);
+        (index, counts.map(|((shape, _), pods)| (shape.clone(), pods)).collect())
+    });
+    each.collect()
+}
+
+fn unsigned(ranks: &Range<i32>) -> Range<u32> {
+    u32::try_from(ranks.start).unwrap_or(0)..u32::try_from(ranks.end).unwrap_or(0)
+}
+
+/// The members of a group: what is to be counted.
+struct Members<'a> {
+    group: &'a Group<'a>,
+    leader: &'a Pod,
+    size: u32,
+    worker: Option<&'a Shape>,
+}
+
+impl Members<'_> {
+    /// Pods, among those of the ranks asked for, that still have to be bound. Those that don't exist yet count: their room is kept.
+    /// A group on its way out gets no more pods.
+    fn outstanding(&self, among: impl Fn(u32) -> bool) -> Vec<(Shape, u32)> {
+        let mut outstanding = Vec::new();
+        if pods::is_deleting(self.leader) {
+            return outstanding;
+        }
+        if pods::node(self.leader).is_none() && among(0) {
+            outstanding.extend(shape_of(self.leader).map(|shape| (shape, 1)));
+        }
+        let workers = (1..self.size).filter(|rank| among(*rank)).count();
+        let bound = self.group.workers.iter().filter(|(rank, worker)| among(**rank) && pods::node(worker).is_some()).count();
+        let missing = u32::try_from(workers.saturating_sub(bound)).unwrap_or(u32::MAX);
+        if missing > 0 {
+            outstanding.extend(self.worker.map(|shape| (shape.clone(), missing)));
+        }
+        outstanding
     }
-    if pods::node(leader).is_none() {
-        outstanding.extend(shape_of(leader).map(|shape| (shape, 1)));
-    }
-    let workers = size_of(leader, set).saturating_sub(1);
-    let bound = group.workers.values().filter(|worker| pods::node(worker).is_some()).count();
-    let missing = workers.saturating_sub(u32::try_from(bound).unwrap_or(u32::MAX));
-    if missing > 0 {
-        outstanding.extend(pods::revision(leader).and_then(|key| shapes.get(key)).map(|shape| (shape.clone(), missing)));
-    }
-    outstanding
 }
 
 /// The question to a startup policy: the groups whose workers are not all admitted yet.

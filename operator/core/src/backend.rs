@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::pods;
 use crate::rollout::Target;
+use crate::subgroups::SubgroupDomains;
 
 type Strings = BTreeMap<String, String>;
 
@@ -176,8 +177,15 @@ pub fn worker_labels(live: &LeaderWorkerSet, leader: &Pod) -> BTreeMap<String, S
 /// The worker StatefulSet of one group.
 ///
 /// `restored` is the set as of the leader's revision; labels and annotations come from `live`, as upstream has it. `selector` ties
-/// every worker to the group's domain.
-pub fn worker_set(live: &LeaderWorkerSet, restored: &LeaderWorkerSet, leader: &Pod, selector: &Strings, replicas: u32) -> Value {
+/// every worker to the group's domain, and `subgroups` (one annotation, which admission reads) each to that of its subgroup.
+pub fn worker_set(
+    live: &LeaderWorkerSet,
+    restored: &LeaderWorkerSet,
+    leader: &Pod,
+    selector: &Strings,
+    subgroups: Option<&SubgroupDomains>,
+    replicas: u32,
+) -> Value {
     let leader_name = pods::name(leader);
     let identity = identity(live, leader);
     let labels = worker_labels(live, leader);
@@ -185,6 +193,9 @@ pub fn worker_set(live: &LeaderWorkerSet, restored: &LeaderWorkerSet, leader: &P
     annotations.insert(annotation::LEADER_NAME.to_owned(), leader_name.to_owned());
     if requests_tpus(leader) {
         annotations.insert(annotation::LEADER_REQUESTS_TPUS.to_owned(), "true".to_owned());
+    }
+    if let Some(subgroups) = subgroups {
+        annotations.insert(annotation::SUBGROUP_DOMAINS.to_owned(), subgroups.to_string());
     }
     let mut pod_template = template(&restored.worker_template().0, labels.clone(), annotations);
     if !selector.is_empty() {

@@ -6,6 +6,7 @@
 //!  startup     which ranks of a group may exist now: Request ─► policy ─► Step
 //!  admission   what a pod of a set needs to know about itself: identity, environment, gate
 //!  gang        the PodGroup of a group, for schedulers that bind it as a whole
+//!  subgroups   how a group divides, and where its subgroups are
 //!  observed    everything one reconcile has read about one set
 //!  claims      what becomes of the workers' volume claims
 //!  decide      set + observed + advice + time ─► Plan
@@ -38,6 +39,7 @@ pub mod revision;
 pub mod rollout;
 pub mod startup;
 pub mod status;
+pub mod subgroups;
 #[cfg(test)]
 mod testing;
 pub mod text;

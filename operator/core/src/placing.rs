@@ -15,11 +15,12 @@ use muster_api::names::Unplaceable;
 
 use crate::admission::Choice;
 use crate::advice::Placement;
-use crate::ask::{Question, group_id};
-use crate::cluster::{Explanation, Holding, Index, Scope, Shape, Snapshot, Verdict, View};
+use crate::ask::{Concern, Question, group_id};
+use crate::cluster::{Apart, Explanation, Holding, Index, Scope, Shape, Snapshot, SubgroupId, Verdict, View};
 use crate::placement::check::{Assignment, Checked, Checker, Rejection};
-use crate::placement::{Answer, Decision, Demand, LevelId, NodeId, Reason, Request, ShapeId, Unit};
+use crate::placement::{Answer, Decision, Demand, LevelId, NodeId, Place, Reason, Request, ShapeId, Subgroup, Unit, without};
 use crate::record::Record;
+use crate::subgroups::{SubgroupDomains, Subgroups};
 
 /// Who decides when no policy does.
 pub const NATIVE: &str = "exclusive";
@@ -35,7 +36,7 @@ pub struct Asked<'q> {
     pub request: Request,
 }
 
-/// Puts groups of one set into a policy's terms. `levels` are the label keys that the policy reads; the exclusive one is added.
+/// Puts groups of one set into a policy's terms. `levels` are the label keys that the policy reads; the exclusive ones are added.
 pub fn asked<'q>(
     set: &LeaderWorkerSet,
     choice: &Choice,
@@ -45,14 +46,18 @@ pub fn asked<'q>(
     avoid: BTreeSet<String>,
 ) -> Asked<'q> {
     let mut levels = levels.to_vec();
-    if let Some(exclusive) = choice.exclusive.as_ref().filter(|key| !levels.contains(key)) {
-        levels.push(exclusive.clone());
+    for exclusive in [&choice.exclusive, &choice.subgroup_exclusive].into_iter().flatten() {
+        if !levels.contains(exclusive) {
+            levels.push(exclusive.clone());
+        }
     }
     let level_id = |key: &String| levels.iter().position(|level| level == key).map(id);
     let exclusive = choice.exclusive.as_ref().and_then(level_id).map(LevelId);
+    let subgroup_exclusive = choice.subgroup_exclusive.as_ref().and_then(level_id).map(LevelId);
     let mut shapes: Vec<Shape> = Vec::new();
-    let units = questions.iter().map(|question| unit(question, &mut shapes)).collect();
+    let units = questions.iter().map(|question| unit(set, question, &mut shapes)).collect();
     let view = View {
+        divided: set.sub_group_size().is_some() && subgroup_exclusive.is_none(),
         shapes,
         namespace: set.set_namespace().to_owned(),
         scope,
@@ -61,7 +66,7 @@ pub fn asked<'q>(
         levels,
     };
     let owner = format!("{}/{}", set.set_namespace(), set.set_name());
-    let mut request = Request { owner, exclusive, units };
+    let mut request = Request { owner, exclusive, subgroup_exclusive, units };
     request.units.sort_by_key(|unit: &Unit| (std::cmp::Reverse(unit.priority), unit.id));
     Asked { questions, view, request }
 }
@@ -70,7 +75,7 @@ fn id(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
 }
 
-fn unit(question: &Question<'_>, shapes: &mut Vec<Shape>) -> Unit {
+fn unit(set: &LeaderWorkerSet, question: &Question<'_>, shapes: &mut Vec<Shape>) -> Unit {
     let mut demand = |(shape, pods): &(Shape, u32)| {
         let position = shapes.iter().position(|known| known == shape).unwrap_or_else(|| {
             shapes.push(shape.clone());
@@ -83,6 +88,15 @@ fn unit(question: &Question<'_>, shapes: &mut Vec<Shape>) -> Unit {
         pods: question.demand.iter().map(&mut demand).collect(),
         priority: question.leader.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
         current: None,
+        subgroups: question
+            .subgroups
+            .iter()
+            .map(|(index, pods)| Subgroup {
+                id: SubgroupId { group: group_id(set, question.leader), index: *index },
+                pods: pods.iter().map(&mut demand).collect(),
+                bound: None,
+            })
+            .collect(),
     }
 }
 
@@ -123,6 +137,8 @@ pub fn settle(
                     domain: None,
                     exclusive: false,
                     selector: BTreeMap::new(),
+                    subgroups: None,
+                    leader: BTreeMap::new(),
                     released: false,
                     reason: answer.reason.clone(),
                 };
@@ -172,6 +188,7 @@ pub fn in_words(snapshot: &Snapshot, answer: &Answer) -> String {
         Decision::Pinned(nodes) => {
             format!("pinned group {group} to {}", nodes.iter().map(named).collect::<Vec<_>>().join(", "))
         }
+        Decision::Apart(_) => format!("kept the subgroups of group {group} apart"),
         Decision::Unconstrained => format!("left group {group} to the scheduler"),
         Decision::Hold { .. } => format!("had group {group} wait"),
         Decision::Refuse => format!("refused group {group}"),
@@ -200,6 +217,8 @@ fn record(by: &str, assignment: &Assignment, reason: &Reason) -> Record {
         domain: known(&assignment.domain),
         exclusive: assignment.exclusive,
         selector: assignment.selector.clone(),
+        subgroups: assignment.subgroup_domains(),
+        leader: assignment.leader.iter().map(|leader| leader.selector.clone()).collect(),
         released: false,
         reason: reason.clone(),
     }
@@ -217,6 +236,8 @@ pub fn left_to_scheduler(code: &str) -> Record {
         domain: None,
         exclusive: false,
         selector: BTreeMap::new(),
+        subgroups: None,
+        leader: BTreeMap::new(),
         released: false,
         reason: reason(code, "the set no longer asks to be placed"),
     }
@@ -250,10 +271,14 @@ pub fn unplaceable(
     let Some((level, explanation)) = explain(asked, snapshot, group) else {
         return (Placement::Hold(held.clone()), None);
     };
-    if explanation.domains.iter().any(|domain| matches!(domain.verdict, Verdict::Fits { .. })) {
+    if explanation.fits() {
         return (Placement::Hold(held.clone()), None);
     }
     let because = reason(&held.code, explanation.summary());
+    // A leader alone would not bring an autoscaler to make room for the other subgroups, so there is nothing to release it for.
+    if asked.request.exclusive.is_none() && asked.request.subgroup_exclusive.is_some() {
+        return (Placement::Hold(because), None);
+    }
     if rule.unplaceable == Unplaceable::Hold {
         return (Placement::Hold(because), None);
     }
@@ -267,6 +292,8 @@ pub fn unplaceable(
         domain: None,
         exclusive: asked.request.exclusive.is_some(),
         selector: BTreeMap::new(),
+        subgroups: None,
+        leader: BTreeMap::new(),
         released: true,
         reason: because,
     };
@@ -276,9 +303,21 @@ pub fn unplaceable(
 /// The level that the group's place is about (the exclusive one, else the widest that nodes have) and how its domains stand.
 pub fn explain(asked: &Asked<'_>, snapshot: &Snapshot, group: u32) -> Option<(LevelId, Explanation)> {
     let unit = asked.request.units.iter().find(|unit| unit.id == group)?;
+    let exclusive = asked.request.exclusive;
+    let subgroups = asked.request.subgroup_exclusive.filter(|_| !unit.subgroups.is_empty());
     let levels = (0..asked.view.levels.len()).map(|position| LevelId(id(position)));
-    let level = asked.request.exclusive.or_else(|| levels.into_iter().find(|level| snapshot.domain_count(*level) > 0))?;
-    Some((level, snapshot.explain(level, &unit.pods, asked.request.exclusive.is_some())))
+    let mut levels = levels.filter(|level| Some(*level) != asked.request.subgroup_exclusive);
+    let level = exclusive.or_else(|| levels.find(|level| snapshot.domain_count(*level) > 0));
+    let taken = BTreeMap::new();
+    let apart = |level| Apart { unit, level, taken: &taken };
+    match (level, subgroups) {
+        (Some(level), Some(subgroups)) => {
+            Some((level, snapshot.explain_with_subgroups(level, exclusive.is_some(), &apart(subgroups))))
+        }
+        (Some(level), None) => Some((level, snapshot.explain(level, &unit.pods, exclusive.is_some()))),
+        (None, Some(subgroups)) => Some((subgroups, snapshot.explain_subgroups(&apart(subgroups)))),
+        (None, None) => None,
+    }
 }
 
 /// Domains that a released leader must not be bound in: those of others, and those where it would fit but its group wouldn't,
@@ -310,25 +349,92 @@ pub fn settle_released(index: &mut Index, set: &LeaderWorkerSet, asked: &Asked<'
         level: key.clone(),
         domain: domain.to_owned(),
         exclusive: true,
+        divided: set.sub_group_size().is_some(),
         // The leader is bound and counts by itself.
         outstanding: question.demand.iter().skip(1).cloned().collect(),
         pinned: Vec::new(),
+        subgroups: Vec::new(),
     };
     match index.try_hold(&asked.view, &unit.pods, holding) {
-        Ok(()) => Placement::Settle(Record {
-            by: "scheduler".to_owned(),
-            selector: BTreeMap::from([(key.clone(), domain.to_owned())]),
-            level: Some(key),
-            domain: Some(domain.to_owned()),
-            exclusive: true,
-            released: false,
-            reason: reason("BoundByScheduler", "the scheduler found its leader a domain with room for the whole group"),
-        }),
-        Err(rejection) => {
-            let message = format!("the scheduler bound its leader where the group has no place: {rejection}");
-            Placement::Again(reason("NoRoomForGroup", message))
-        }
+        Ok(()) => Placement::Settle(settled_by_scheduler(Some((key, domain.to_owned())), None)),
+        Err(rejection) => Placement::Again(no_place(&rejection.to_string())),
     }
+}
+
+fn no_place(why: &str) -> Reason {
+    reason("NoRoomForGroup", format!("the scheduler bound its leader where the group has no place: {why}"))
+}
+
+fn settled_by_scheduler(domain: Option<(String, String)>, subgroups: Option<SubgroupDomains>) -> Record {
+    let (level, domain) = domain.unzip();
+    Record {
+        by: "scheduler".to_owned(),
+        selector: level.clone().zip(domain.clone()).into_iter().collect(),
+        exclusive: domain.is_some(),
+        level,
+        domain,
+        subgroups,
+        leader: BTreeMap::new(),
+        released: false,
+        reason: reason("BoundByScheduler", "the scheduler found its leader a domain with room for the whole group"),
+    }
+}
+
+/// What becomes of a group with subgroups that must not share domains, whose leader somebody else has bound to this node: its own
+/// subgroup stays around it, and the others get domains beside it.
+///
+/// # Errors
+/// With the reason, when they don't fit.
+pub fn settle_bound(index: &mut Index, set: &LeaderWorkerSet, asked: &Asked<'_>, node: &str) -> Result<Record, Reason> {
+    let (Some(question), Some(level), Some(unit)) =
+        (asked.questions.first(), asked.request.subgroup_exclusive, asked.request.units.first())
+    else {
+        return Err(reason("NotExclusive", "the set no longer asks for domains of its own for its subgroups"));
+    };
+    let snapshot = index.snapshot(asked.view.clone());
+    let around = |level: LevelId| {
+        let key = asked.view.levels.get(level.0 as usize).map_or("", String::as_str);
+        let domain = snapshot.node_of(node).and_then(|node| snapshot.around(level, &[node.0]));
+        domain.map(|domain| Place { level, domain }).ok_or_else(|| {
+            reason("NodeWithoutLabel", format!("its leader is on node {node}, which has no label {key}; label the node"))
+        })
+    };
+    let mut unit = unit.clone();
+    let excluded = unit.rest();
+    if let Some(own) = Subgroups::of_group(question.leader).and_then(|subgroups| u32::try_from(subgroups.index_of(0)?).ok()) {
+        let bound = around(level)?.domain;
+        unit.subgroups.iter_mut().filter(|subgroup| subgroup.id.index == own).for_each(|subgroup| subgroup.bound = Some(bound));
+    } else {
+        unit.pods = without(&unit.pods, excluded.iter());
+    }
+    let home = asked.request.exclusive.map(around).transpose()?;
+    let decision = home.map_or(Decision::Unconstrained, Decision::Within);
+    let request = Request { units: vec![unit], ..asked.request.clone() };
+    let answer = Answer { unit: question.group, decision, reason: reason("BoundByScheduler", "") };
+    let mut checker = Checker::new(&snapshot, &request);
+    if let Some(node) = snapshot.node_of(node) {
+        excluded.iter().for_each(|leader| checker.occupy(node, *leader));
+    }
+    let checked = checker.apply(&answer).map_err(|rejection| no_place(&rejection.to_string()))?;
+    let Checked::Assigned(assignment) = checked else { return Err(no_place("its subgroups have no domains")) };
+    let pods = request.units.first().map_or(&[][..], |unit| &unit.pods);
+    // The leader is in it as well as counted where it is bound, until the next look at the set.
+    index.hold(assignment.holding(group_id(set, question.leader), set.set_name(), &asked.view, pods));
+    let home = home.map(|_| (assignment.level.clone(), assignment.domain.clone()));
+    Ok(settled_by_scheduler(home, assignment.subgroup_domains()))
+}
+
+/// Why the subgroups of a set can't have what it asks for, whatever the cluster looks like.
+pub fn contradiction(asked: &Asked<'_>) -> Option<Reason> {
+    let same = asked.request.exclusive.filter(|level| Some(*level) == asked.request.subgroup_exclusive)?;
+    asked.request.units.iter().any(|unit| unit.subgroups.len() > 1).then(|| {
+        let key = asked.view.levels.get(same.0 as usize).map_or("", String::as_str);
+        let message = format!(
+            "annotations exclusive-topology and subgroup-exclusive-topology both say {key}, so all subgroups of a group would be in \
+             one {key} and none alone in it: name a narrower label in subgroup-exclusive-topology, or remove one of the annotations"
+        );
+        reason("SameTopology", message)
+    })
 }
 
 /// What becomes of a group that is placed or released but can't be where it is meant to: it is placed again if some domain has
@@ -336,8 +442,7 @@ pub fn settle_released(index: &mut Index, set: &LeaderWorkerSet, asked: &Asked<'
 pub fn elsewhere(asked: &Asked<'_>, snapshot: &Snapshot, why: &str) -> Placement {
     let explained = asked.questions.first().and_then(|question| explain(asked, snapshot, question.group));
     let Some((_, explanation)) = explained else { return Placement::Hold(reason("Unschedulable", why)) };
-    let fits = explanation.domains.iter().find(|report| matches!(report.verdict, Verdict::Fits { .. }));
-    match fits {
+    match explanation.fitting() {
         Some(report) => {
             let message = format!("{why}; {}={} has room now", explanation.level, report.domain);
             Placement::Again(reason("PlacedAgain", message))
@@ -354,6 +459,15 @@ pub fn nodes_of(index: &mut Index, level: &str, domain: &str) -> BTreeSet<String
     let column = snapshot.node_domains(place.level);
     let rows = column.iter().enumerate().filter(|(_, domain)| **domain == place.domain.0);
     rows.filter_map(|(row, _)| Some(snapshot.node_name(NodeId(id(row)))?.to_owned())).collect()
+}
+
+/// The domain that a stuck group has to get out of: that of the subgroup whose pod can't be scheduled, if it has one for itself, else
+/// the group's.
+pub fn stuck_domain(question: &Question<'_>) -> Option<(String, String)> {
+    match question.concern {
+        Concern::Stuck { rank, .. } => Record::of(question.leader)?.domain_of(question.leader, rank),
+        _ => recorded_domain(question),
+    }
 }
 
 /// The domain of its level that a group was put in, from its leader's record.

@@ -9,8 +9,10 @@ use k8s_openapi::api::core::v1::Pod;
 use muster_api::names::annotation;
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Choice;
 use crate::placement::Reason;
 use crate::pods;
+use crate::subgroups::{SubgroupDomains, Subgroups};
 
 /// The content of the leader pod's `muster.dev/placement` annotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,12 @@ pub struct Record {
     /// Node labels that every pod of the group is bound to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub selector: BTreeMap<String, String>,
+    /// The domain that each subgroup has for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subgroups: Option<SubgroupDomains>,
+    /// Node labels that only the leader is bound to: it is in no subgroup, and must not take the room of one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leader: BTreeMap<String, String>,
     /// The group fitted nowhere and its leader was left to the scheduler (`muster.dev/unplaceable: Scheduler`).
     #[serde(default)]
     pub released: bool,
@@ -41,6 +49,26 @@ impl Record {
     /// The record on a leader pod, if Muster wrote one that it can read.
     pub fn of(leader: &Pod) -> Option<Self> {
         serde_json::from_str(pods::annotation(leader, annotation::PLACEMENT)?).ok()
+    }
+
+    /// Node labels that the leader is bound to: the group's, those of its subgroup, its own.
+    pub fn leader_selector(&self, leader: &Pod) -> BTreeMap<String, String> {
+        let mut selector = self.selector.clone();
+        let index = Subgroups::of_group(leader).and_then(|subgroups| u32::try_from(subgroups.index_of(0)?).ok());
+        let own = self.subgroups.as_ref().zip(index).and_then(|(subgroups, index)| subgroups.selector(index));
+        selector.extend(own.map(|(key, domain)| (key.to_owned(), domain.to_owned())));
+        selector.extend(self.leader.clone());
+        selector
+    }
+
+    /// The narrowest domain that the pod of that rank was put in: label key and value.
+    pub fn domain_of(&self, leader: &Pod, rank: u32) -> Option<(String, String)> {
+        let index = Subgroups::of_group(leader).and_then(|subgroups| subgroups.index_of(i32::try_from(rank).ok()?));
+        let index = index.and_then(|index| u32::try_from(index).ok());
+        let own = self.subgroups.as_ref().zip(index).and_then(|(subgroups, index)| subgroups.selector(index));
+        let alone = || self.leader.iter().next().filter(|_| rank == 0).map(|(key, value)| (key.clone(), value.clone()));
+        let whole = || self.level.clone().zip(self.domain.clone());
+        own.map(|(key, domain)| (key.to_owned(), domain.to_owned())).or_else(alone).or_else(whole)
     }
 
     /// The annotation's text.
@@ -60,7 +88,7 @@ pub enum Standing {
     Placed(Record),
     /// Its leader was left to the scheduler and is not bound yet.
     Released(Record),
-    /// An exclusive group whose leader is bound, but not by a decision of ours: the domain is the one around its leader.
+    /// A group that Muster keeps apart, whose leader is bound, but not by a decision of ours: its domain is the one around its leader.
     /// `released` tells a leader that Muster handed to the scheduler from one that upstream or a pod without gate left behind.
     Bound {
         /// The leader's node.
@@ -68,21 +96,22 @@ pub enum Standing {
         /// Whether Muster released it.
         released: bool,
     },
-    /// An exclusive group whose leader is neither gated nor bound nor decided: the scheduler has it, as with upstream.
+    /// Such a group whose leader is neither gated nor bound nor decided: the scheduler has it, as with upstream.
     Loose,
 }
 
 /// Reads where a group stands from its leader.
-pub fn standing(leader: &Pod, exclusive: Option<&str>) -> Standing {
+pub fn standing(leader: &Pod, choice: &Choice) -> Standing {
     if pods::is_gated(leader) {
         return Standing::Waiting;
     }
-    match (Record::of(leader), exclusive, pods::node(leader)) {
+    let apart = choice.exclusive.is_some() || choice.subgroup_exclusive.is_some() && Subgroups::of_group(leader).is_some();
+    match (Record::of(leader), apart, pods::node(leader)) {
         (Some(record), _, _) if !record.released => Standing::Placed(record),
-        (Some(_), Some(_), Some(node)) => Standing::Bound { node: node.to_owned(), released: true },
+        (Some(_), true, Some(node)) => Standing::Bound { node: node.to_owned(), released: true },
         (Some(record), _, None) => Standing::Released(record),
-        (Some(_), None, Some(_)) | (None, None, _) => Standing::Free,
-        (None, Some(_), Some(node)) => Standing::Bound { node: node.to_owned(), released: false },
-        (None, Some(_), None) => Standing::Loose,
+        (Some(_), false, Some(_)) | (None, false, _) => Standing::Free,
+        (None, true, Some(node)) => Standing::Bound { node: node.to_owned(), released: false },
+        (None, true, None) => Standing::Loose,
     }
 }

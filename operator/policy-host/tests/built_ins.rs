@@ -77,8 +77,13 @@ fn view(index: &mut Index, component: &PlacementComponent) -> Snapshot {
 /// Groups of a leader and a worker with 8 GPUs each, each in a pool of its own.
 fn vllm(snapshot: &Snapshot, groups: u32) -> Request {
     let one = Demand { shape: ShapeId(0), pods: 1 };
-    let unit = |id| Unit { id, pods: vec![one, one], priority: 0, current: None };
-    Request { owner: "default/vllm".to_owned(), exclusive: snapshot.level_of(POOL), units: (0..groups).map(unit).collect() }
+    let unit = |id| Unit { id, pods: vec![one, one], ..Unit::default() };
+    Request {
+        owner: "default/vllm".to_owned(),
+        exclusive: snapshot.level_of(POOL),
+        units: (0..groups).map(unit).collect(),
+        ..Request::default()
+    }
 }
 
 #[test]

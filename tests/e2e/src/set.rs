@@ -56,6 +56,25 @@ impl Set {
         self.annotated(annotation::EXCLUSIVE_TOPOLOGY, key)
     }
 
+    /// Divides each group into subgroups of so many pods.
+    #[must_use]
+    pub fn subgroups(self, size: i32) -> Self {
+        self.with(&json!({ "spec": { "leaderWorkerTemplate": { "subGroupPolicy": { "subGroupSize": size } } } }))
+    }
+
+    /// Leaves the leader out of every subgroup.
+    #[must_use]
+    pub fn leader_excluded(self) -> Self {
+        let policy = json!({ "subGroupPolicyType": "LeaderExcluded" });
+        self.with(&json!({ "spec": { "leaderWorkerTemplate": { "subGroupPolicy": policy } } }))
+    }
+
+    /// Each subgroup alone in a domain of this node label.
+    #[must_use]
+    pub fn subgroup_exclusive(self, key: &str) -> Self {
+        self.annotated(annotation::SUBGROUP_EXCLUSIVE_TOPOLOGY, key)
+    }
+
     /// Lays any part of an object over this one; lists are replaced.
     #[must_use]
     pub fn with(mut self, part: &Value) -> Self {

@@ -36,6 +36,24 @@ impl Site {
         self.namespace.add_nodes(&fleet).await
     }
 
+    /// Label key of the racks that [`Site::racks`] makes.
+    #[must_use]
+    pub fn rack_key(&self) -> String {
+        format!("{}.test.muster.dev/rack", self.name())
+    }
+
+    /// Adds a domain of racks, given by name and number of nodes.
+    ///
+    /// # Errors
+    /// When the nodes don't become ready.
+    pub async fn racks(&mut self, pool: &str, racks: &[(&str, usize)]) -> Result<()> {
+        let key = self.rack_key();
+        let all = racks.iter().flat_map(|(rack, nodes)| std::iter::repeat_n(*rack, *nodes));
+        let fleet =
+            all.enumerate().fold(Fleet::new(), |fleet, (index, rack)| fleet.node(self.node(pool, index).label(&key, rack)));
+        self.namespace.add_nodes(&fleet).await
+    }
+
     /// A node of a pool, for tests that want it different; [`Site::add`] creates it.
     #[must_use]
     pub fn node(&self, pool: &str, index: usize) -> NodeBuilder {

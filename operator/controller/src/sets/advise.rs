@@ -186,6 +186,9 @@ impl Advising<'_> {
 
     /// Asks the set's policy, or the native rule, and commits what passes the check.
     async fn consult(&self, asked: &Asked<'_>, snapshot: &Snapshot, advised: &mut Advised) -> Settled {
+        if let Some(reason) = placing::contradiction(asked) {
+            return barred(asked, &reason);
+        }
         let Some(policy) = &self.choice.placement else {
             return self.settle(asked, snapshot, &native::place(snapshot, &asked.request), placing::NATIVE, advised);
         };
@@ -201,10 +204,7 @@ impl Advising<'_> {
                 }
                 self.settle(asked, snapshot, &native::place(snapshot, &asked.request), placing::NATIVE, advised)
             }
-            Said::Hold(reason) => Settled {
-                barred: asked.request.units.iter().map(|unit| (unit.id, (reason.clone(), None))).collect(),
-                ..Settled::default()
-            },
+            Said::Hold(reason) => barred(asked, &reason),
         }
     }
 
@@ -286,6 +286,14 @@ impl Advising<'_> {
             |avoid: BTreeSet<String>| placing::asked(self.set, self.choice, questions, levels.as_slice(), scope, avoid);
         let placement = match &question.concern {
             Concern::Waiting => return (Placement::Hold(Reason { code: "Waiting".to_owned(), message: String::new() }), None),
+            Concern::Bound { node, released } if self.choice.subgroup_exclusive.is_some() => {
+                let asked = asked_without(BTreeSet::new());
+                match self.cx.caches.update_index(|index| placing::settle_bound(index, self.set, &asked, node)) {
+                    Ok(record) => Placement::Settle(record),
+                    Err(reason) if *released => Placement::Again(reason),
+                    Err(reason) => Placement::Hold(reason),
+                }
+            }
             Concern::Bound { node, released } => self.cx.caches.update_index(|index| {
                 let key = self.choice.exclusive.as_deref().unwrap_or_default();
                 let domain = index.node_label(node, key).map(str::to_owned);
@@ -302,8 +310,8 @@ impl Advising<'_> {
                 let snapshot = index.snapshot(asked.view.clone());
                 placing::elsewhere(&asked, &snapshot, "its leader was left to the scheduler, which finds no node")
             }),
-            Concern::Stuck { message } => self.cx.caches.update_index(|index| {
-                let domain = placing::recorded_domain(question);
+            Concern::Stuck { message, .. } => self.cx.caches.update_index(|index| {
+                let domain = placing::stuck_domain(question);
                 let avoid = domain.map(|(level, domain)| placing::nodes_of(index, &level, &domain)).unwrap_or_default();
                 let asked = asked_without(avoid);
                 let snapshot = index.snapshot(asked.view.clone());
@@ -311,7 +319,7 @@ impl Advising<'_> {
             }),
         };
         match placement {
-            Placement::Again(reason) => match self.cx.moves.permit(&group, placing::recorded_domain(question), self.now) {
+            Placement::Again(reason) => match self.cx.moves.permit(&group, placing::stuck_domain(question), self.now) {
                 Ok(()) => (Placement::Again(reason), None),
                 Err(wait) => {
                     let message = format!("{}; it is placed again in {} s at the earliest", reason.message, wait.as_secs() + 1);
@@ -381,6 +389,12 @@ fn unless_panicked<A>(asked: Result<(Said<A>, Option<Trouble>), tokio::task::Joi
         tracing::error!(%error, "asking a policy stopped");
         (Said::Native { observed: None }, None)
     })
+}
+
+/// Nobody decides about these groups, and nobody else gets them.
+fn barred(asked: &Asked<'_>, reason: &Reason) -> Settled {
+    let barred = asked.request.units.iter().map(|unit| (unit.id, (reason.clone(), None))).collect();
+    Settled { barred, ..Settled::default() }
 }
 
 fn observed_note(policy: &str, snapshot: &Snapshot, answer: &Answer) -> Note {

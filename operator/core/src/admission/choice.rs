@@ -25,6 +25,9 @@ pub struct Choice {
     pub startup: Option<String>,
     /// The node label key whose domains the set wants for its groups alone, from the exclusive-topology annotation.
     pub exclusive: Option<String>,
+    /// The node label key whose domains the set wants for its subgroups alone, from the subgroup-exclusive-topology annotation;
+    /// `None` for a set that Kueue manages.
+    pub subgroup_exclusive: Option<String>,
     /// Whether Muster places the groups, and so whether admission gates their leaders. True when a policy or
     /// exclusivity asks for it, and never for a set that Kueue manages.
     pub gated: bool,
@@ -53,11 +56,14 @@ pub fn choose(
     // Kueue gates and places the pods of its sets itself, and two owners of one decision would undo each other's work.
     let foreign = set_labels.contains_key(label::KUEUE_QUEUE);
     let placement = policy(annotation::PLACEMENT_POLICY, &defaults.placement).filter(|_| !foreign);
-    let exclusive = set_annotations.get(annotation::EXCLUSIVE_TOPOLOGY).filter(|key| !key.is_empty()).cloned();
+    let key = |annotation: &str| set_annotations.get(annotation).filter(|key| !key.is_empty()).cloned();
+    let exclusive = key(annotation::EXCLUSIVE_TOPOLOGY);
+    let subgroup_exclusive = key(annotation::SUBGROUP_EXCLUSIVE_TOPOLOGY).filter(|_| !foreign);
     Choice {
-        gated: !foreign && (placement.is_some() || exclusive.is_some()),
+        gated: !foreign && (placement.is_some() || exclusive.is_some() || subgroup_exclusive.is_some()),
         startup: policy(annotation::STARTUP_POLICY, &defaults.startup),
         placement,
         exclusive,
+        subgroup_exclusive,
     }
 }

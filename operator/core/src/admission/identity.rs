@@ -3,7 +3,7 @@
 use muster_api::names::{self, annotation, label};
 
 use super::pod::{AdmissionError, PodContext, PodView};
-use super::subgroups::{Subgroups, leader_excluded};
+use super::subgroups::{division, leader_excluded};
 
 /// A pod's place in its group.
 pub(super) struct Member {
@@ -50,7 +50,7 @@ pub(super) fn of_worker(pod: &mut PodView<'_>, group_size: i32) -> Result<Member
     }
     pod.set_label(label::WORKER_INDEX, &rank.to_string())?;
     if !in_a_subgroup(pod)
-        && let Some(index) = Subgroups::of(pod, group_size)?.and_then(|subgroups| subgroups.index_of(rank))
+        && let Some(index) = division(pod, group_size)?.and_then(|subgroups| subgroups.index_of(rank))
     {
         let leader = pod.annotation(annotation::LEADER_NAME).unwrap_or_default().to_owned();
         join_subgroup(pod, &leader, index)?;

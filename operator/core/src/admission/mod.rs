@@ -1,7 +1,7 @@
 //! What a pod of a set learns about itself when it is admitted: identity, environment, scheduling gate.
 //!
 //! ```text
-//!  set, namespace, operator default ──► choice ──► Choice { placement, startup, exclusive, gated }
+//!  set, namespace, operator default ──► choice ──► Choice { placement, startup, exclusive, … , gated }
 //!                                                             │ gated
 //!  pod (raw JSON) ──► identity ──► gate ◄─────────────────────┘──► tpu ──► environment ──► pod (raw JSON), or a refusal
 //! ```

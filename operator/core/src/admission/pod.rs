@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::environment::{self, GroupEnvironment};
 use super::gang::Gang;
-use super::{gang, identity, tpu};
+use super::{gang, identity, subgroups, tpu};
 
 /// Whether Muster decides where the groups of the pod's set go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +134,19 @@ pub enum AdmissionError {
         /// What is wrong with that, and the remedy.
         reason: &'static str,
     },
+    /// The annotation that names the domains of the group's subgroups can't be followed. Muster writes it, and nobody else has to.
+    #[error(
+        "annotation muster.dev/subgroup-domains of pod {pod} is {value:?}, which {reason}: delete the worker StatefulSet, and it is \
+         made anew"
+    )]
+    SubgroupDomains {
+        /// Name of the pod.
+        pod: String,
+        /// What the annotation says.
+        value: String,
+        /// What is wrong with that.
+        reason: String,
+    },
     /// A worker whose template doesn't say which group it belongs to.
     #[error("Failure constructing environment variables, no group index label found for pod {pod}")]
     NoGroupIndex {
@@ -171,7 +184,9 @@ pub fn mutate(pod: &mut Value, context: &PodContext<'_>) -> Result<Outcome, Admi
         let member = identity::of_leader(&mut pod, context)?;
         (member, Outcome::Leader { gated: context.placement == Placement::Gate && pod.gate()? })
     } else {
-        (identity::of_worker(&mut pod, size)?, Outcome::Worker)
+        let member = identity::of_worker(&mut pod, size)?;
+        subgroups::send_to_domain(&mut pod, member.rank, size)?;
+        (member, Outcome::Worker)
     };
     let text = |label: Option<&str>| label.unwrap_or_default().to_owned();
     let Some(group_index) = pod.label(label::GROUP_INDEX) else {
@@ -227,6 +242,18 @@ impl PodView<'_> {
         if group.is_null() {
             *group = json!({ "podGroupName": name });
         }
+        Ok(())
+    }
+
+    /// The value that the pod selects for a node label.
+    pub(super) fn node_selector(&self, key: &str) -> Option<&str> {
+        self.pod.get("spec")?.get("nodeSelector")?.get(key)?.as_str()
+    }
+
+    pub(super) fn select_nodes(&mut self, key: &str, value: &str) -> Result<(), AdmissionError> {
+        let selector = child(self.spec()?, "nodeSelector")
+            .ok_or(AdmissionError::Malformed { field: "spec.nodeSelector", expected: "an object" })?;
+        selector.insert(key.to_owned(), value.into());
         Ok(())
     }
 

@@ -1,72 +1,45 @@
-//! How the ranks of a group divide into subgroups (`reference` §2.8).
-//!
-//! | size | subgroup size | type | subgroups |
-//! |---|---|---|---|
-//! | 4 | 2 | `LeaderWorker` | {0,1} {2,3} |
-//! | 5 | 2 | `LeaderWorker` | {0,1,2} {3,4}: only the workers divide evenly, so the leader is one member more of the first |
-//! | 5 | 2 | `LeaderExcluded` | {1,2} {3,4} |
-//! | 3 | 1 | `LeaderWorker` | {0} {1} {2} |
-//! | 3 | 1 | `LeaderExcluded` | {1} {2}, numbered from 1 |
-
-use std::ops::Range;
+//! A pod's place among the subgroups of its group, and the domain that its subgroup was given.
 
 use muster_api::names::annotation;
 
 use super::identity;
 use super::pod::{AdmissionError, PodView};
+use crate::subgroups::{SubgroupDomains, Subgroups};
 
-/// The division of one group.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Subgroups {
-    group_size: i32,
-    size: i32,
-    leader_excluded: bool,
-}
-
-impl Subgroups {
-    /// Reads the annotations that every template of a set with subgroups carries; `None` for a set without.
-    pub(super) fn of(pod: &PodView<'_>, group_size: i32) -> Result<Option<Self>, AdmissionError> {
-        let Some(text) = pod.annotation(annotation::SUBGROUP_SIZE) else { return Ok(None) };
-        let size = identity::number(text)?;
-        if size < 1 {
-            return Err(AdmissionError::SubgroupSize { value: size, pod: pod.name().to_owned() });
-        }
-        Ok(Some(Self { group_size, size, leader_excluded: leader_excluded(pod) }))
-    }
-
-    /// The subgroup of a rank; `None` for a leader that belongs to none.
-    pub(super) fn index_of(self, rank: i32) -> Option<i32> {
-        match rank {
-            0 => (!self.leader_excluded).then_some(0),
-            _ if self.workers_alone() => Some((rank - 1) / self.size),
-            _ => Some(rank / self.size),
-        }
-    }
-
-    /// The ranks of a subgroup, which always follow one another.
-    pub(super) fn ranks(self, index: i32) -> Range<i32> {
-        let start = i64::from(index) * i64::from(self.size) + i64::from(self.workers_alone());
-        let end = start + i64::from(self.size);
-        let start = if index == 0 { i64::from(self.leader_excluded) } else { start };
-        self.rank(start)..self.rank(end)
-    }
-
-    /// The subgroup of the last rank.
-    pub(super) fn last_index(self) -> i32 {
-        self.index_of(self.group_size.saturating_sub(1)).unwrap_or_default()
-    }
-
-    /// Whether only the workers divide evenly, so that they count from the rank after the leader's.
-    fn workers_alone(self) -> bool {
-        self.group_size.saturating_sub(1) % self.size == 0 && self.group_size % self.size != 0
-    }
-
-    fn rank(self, rank: i64) -> i32 {
-        i32::try_from(rank).unwrap_or(i32::MAX).min(self.group_size)
-    }
+/// Reads the annotations that every template of a set with subgroups carries; `None` for a set without.
+pub(super) fn division(pod: &PodView<'_>, group_size: i32) -> Result<Option<Subgroups>, AdmissionError> {
+    let Some(text) = pod.annotation(annotation::SUBGROUP_SIZE) else { return Ok(None) };
+    let size = identity::number(text)?;
+    let subgroups = Subgroups::new(group_size, size, leader_excluded(pod));
+    subgroups.map(Some).ok_or_else(|| AdmissionError::SubgroupSize { value: size, pod: pod.name().to_owned() })
 }
 
 /// Whether the leader belongs to no subgroup.
 pub(super) fn leader_excluded(pod: &PodView<'_>) -> bool {
     pod.annotation(annotation::SUBGROUP_POLICY_TYPE) == Some("LeaderExcluded")
+}
+
+/// Sends a worker to the domain that Muster found for its subgroup, which its template's annotation names. The subgroup is that of
+/// its rank, because that is how room was counted, whatever a label of the template says.
+pub(super) fn send_to_domain(pod: &mut PodView<'_>, rank: i32, group_size: i32) -> Result<(), AdmissionError> {
+    let Some(text) = pod.annotation(annotation::SUBGROUP_DOMAINS) else { return Ok(()) };
+    let refusal = |reason: String| AdmissionError::SubgroupDomains {
+        pod: pod.name().to_owned(),
+        value: crate::text::truncated(text, 256),
+        reason,
+    };
+    let domains: SubgroupDomains = text.parse().map_err(|error| refusal(format!("is {error}")))?;
+    let index = division(pod, group_size)?.and_then(|subgroups| subgroups.index_of(rank));
+    let index = index.and_then(|index| u32::try_from(index).ok());
+    let Some(index) = index else { return Err(refusal(format!("has no use for rank {rank}, which is in no subgroup"))) };
+    let Some((key, domain)) = domains.selector(index) else {
+        return Err(refusal(format!("names no domain for subgroup {index}, which rank {rank} is in")));
+    };
+    let (key, domain) = (key.to_owned(), domain.to_owned());
+    match pod.node_selector(&key) {
+        Some(other) if other != domain => {
+            Err(refusal(format!("names {key}={domain} for subgroup {index}, and the pod selects {key}={other} already")))
+        }
+        _ => pod.select_nodes(&key, &domain),
+    }
 }

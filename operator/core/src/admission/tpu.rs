@@ -29,8 +29,9 @@ use serde_json::{Value, json};
 use super::identity::{self, Member};
 use super::multislice::Multislice;
 use super::pod::{AdmissionError, PodView, list};
-use super::subgroups::Subgroups;
+use super::subgroups::division;
 use crate::cluster::amounts::Amounts;
+use crate::subgroups::Subgroups;
 
 const RESOURCE: &str = "google.com/tpu";
 
@@ -127,7 +128,7 @@ impl Slice {
             let (pod, rank) = (pod.name().to_owned(), member.rank);
             return Err(AdmissionError::OutsideTheGroup { pod, rank, size: group_size });
         }
-        let (ranks, subgroup) = match Subgroups::of(pod, group_size)? {
+        let (ranks, subgroup) = match division(pod, group_size)? {
             None => (0..group_size, None),
             Some(subgroups) => {
                 let index = own_subgroup(pod, member.rank, subgroups)?;

@@ -46,7 +46,7 @@ fn a_placed_pod_that_can_not_be_scheduled_is_looked_at_again_when_its_grace_ends
     let sooner = Duration::from_secs(30);
     assert_eq!(next_stuck(&set, &observed, &choice, sooner, now()), None);
     let questions = placement(&set, &observed, &choice, sooner, now());
-    assert_eq!(questions[0].concern, Concern::Stuck { message: "serve-0: 0/1 nodes".to_owned() });
+    assert_eq!(questions[0].concern, Concern::Stuck { rank: 0, message: "serve-0: 0/1 nodes".to_owned() });
 }
 
 #[test]

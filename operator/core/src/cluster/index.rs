@@ -200,7 +200,7 @@ impl Index {
     /// Makes a view. With `only` rows, room is held back for others just where that can matter to those rows.
     fn freeze(&mut self, view: View, only: Option<&[u32]>) -> Snapshot {
         let generation = self.generation;
-        let held: BTreeSet<String> = self.ledger.holdings.values().map(|held| held.holding.level.clone()).collect();
+        let held: BTreeSet<String> = self.ledger.holdings.values().flat_map(|held| held.holding.levels()).cloned().collect();
         let held_levels: BTreeMap<_, _> = held.into_iter().map(|key| (key.clone(), self.level(&key))).collect();
         let mut claims = own_use(&self.ledger, &view.for_groups, &self.nodes);
         reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, only, &mut claims);
@@ -244,9 +244,11 @@ impl Index {
     ) -> Result<(), Rejection> {
         selector.retain(|key, _| !key.is_empty());
         let for_groups = BTreeSet::from([holding.group.clone()]);
-        let view = View { levels: selector.keys().cloned().collect(), for_groups, ..view.clone() };
+        let levels: BTreeSet<&String> = selector.keys().chain(holding.levels()).filter(|key| !key.is_empty()).collect();
+        let view = View { levels: levels.into_iter().cloned().collect(), for_groups, ..view.clone() };
         let mut rows: Vec<u32> = holding.pinned.iter().filter_map(|(name, _)| row_of(&self.nodes, name)).collect();
-        for (key, value) in &selector {
+        let of_subgroups = holding.subgroups.iter().map(|subgroup| (&subgroup.level, &subgroup.domain));
+        for (key, value) in selector.iter().chain(of_subgroups) {
             let level = self.level(key);
             rows.extend(level.domain(value).map_or(&[][..], |domain| level.rows_of(domain)));
         }

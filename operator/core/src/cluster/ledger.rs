@@ -10,10 +10,11 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use muster_api::names::label;
+use muster_api::names::{annotation, label, parent_and_ordinal};
 
 use super::amounts::Amounts;
 use super::shape::{Shape, requests_of};
+use crate::subgroups::SubgroupDomains;
 
 /// Names a group over all its incarnations.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +36,35 @@ impl GroupId {
     }
 }
 
+/// Names a subgroup over all its incarnations.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubgroupId {
+    /// Its group.
+    pub group: GroupId,
+    /// Its index in the group.
+    pub index: u32,
+}
+
+impl fmt::Display for SubgroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = parent_and_ordinal(&self.group.leader_pod).map_or("", |(set, _)| set);
+        write!(f, "{} subgroup {}", self.group.in_set(set), self.index)
+    }
+}
+
+/// A domain that no other subgroup may enter, inside the group's domain if it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubgroupHolding {
+    /// The subgroup's index in its group.
+    pub index: u32,
+    /// Label key of the held domain.
+    pub level: String,
+    /// Label value of the held domain.
+    pub domain: String,
+    /// Pods of the subgroup that are not bound yet.
+    pub outstanding: Vec<(Shape, u32)>,
+}
+
 /// A promise: this group has this domain, with room for the pods that are not bound yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
@@ -42,22 +72,38 @@ pub struct Holding {
     pub group: GroupId,
     /// Name of the group's set.
     pub set: String,
-    /// Label key of the held domain; empty for pinned pods that hold no domain.
+    /// Label key of the held domain; empty for a group that holds none itself: its pods are pinned, or its subgroups hold theirs.
     pub level: String,
     /// Label value of the held domain.
     pub domain: String,
     /// No other group may enter.
     pub exclusive: bool,
-    /// Pods that are not bound yet and go anywhere in the domain. Bound pods count by themselves.
+    /// Pods carry the key of a subgroup, so that a subgroup that wants a domain for itself keeps away from them.
+    pub divided: bool,
+    /// Pods that are not bound yet and go anywhere in the domain. Bound pods count by themselves, and those of subgroups with a
+    /// domain of their own with these.
     pub outstanding: Vec<(Shape, u32)>,
     /// Pods that are not bound yet and go to one node each: node name and shape.
     pub pinned: Vec<(String, Shape)>,
+    /// The subgroups that have a domain each.
+    pub subgroups: Vec<SubgroupHolding>,
 }
 
 impl Holding {
     pub(crate) fn is_outstanding(&self) -> bool {
-        !self.pinned.is_empty() || self.outstanding.iter().any(|(_, pods)| *pods > 0)
+        let of_subgroups = self.subgroups.iter().any(|subgroup| any_pods(&subgroup.outstanding));
+        !self.pinned.is_empty() || any_pods(&self.outstanding) || of_subgroups
     }
+
+    /// Label keys of all domains that it names.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.level).chain(self.subgroups.iter().map(|subgroup| &subgroup.level))
+    }
+}
+
+/// Whether there are any pods in such a list.
+pub(crate) fn any_pods(outstanding: &[(Shape, u32)]) -> bool {
+    outstanding.iter().any(|(_, pods)| *pods > 0)
 }
 
 /// A holding in the ledger. One that was released stays, without its outstanding pods, until the group's last pod is gone.
@@ -78,6 +124,10 @@ pub(crate) struct PodFacts {
     pub(crate) member: Option<(GroupId, String)>,
     /// Where a pod of a group that is not bound yet is bound to go.
     pub(crate) selector: BTreeMap<String, String>,
+    /// Its subgroup, if it carries a subgroup's key.
+    pub(crate) subgroup: Option<u32>,
+    /// Where the pods that a worker StatefulSet may still make are bound to go, by subgroup.
+    pub(crate) subgroups: SubgroupDomains,
 }
 
 impl PodFacts {
@@ -94,15 +144,28 @@ impl PodFacts {
         // The API server has checked the quantities of a pod that exists.
         let requests = spec.filter(|_| !over && node.is_some()).and_then(|spec| requests_of(spec).ok()).unwrap_or_default();
         let selector = spec.filter(|_| node.is_none()).and_then(|spec| spec.node_selector.clone()).unwrap_or_default();
-        Some(Self { node, requests, member, selector })
+        let subgroup = member.as_ref().and_then(|_| subgroup_of(&pod.metadata));
+        Some(Self { node, requests, member, selector, subgroup, subgroups: SubgroupDomains::default() })
     }
 
     /// The pods that a worker StatefulSet may still make; `None` if it is no group's, or its pods may go anywhere.
     pub(crate) fn of_workers(workers: &StatefulSet) -> Option<Self> {
         let member = Some(membership(&workers.metadata)?);
-        let selector = workers.spec.as_ref()?.template.spec.as_ref()?.node_selector.clone()?;
-        Some(Self { node: None, requests: Amounts::default(), member, selector })
+        let template = &workers.spec.as_ref()?.template;
+        let selector = template.spec.as_ref().and_then(|spec| spec.node_selector.clone()).unwrap_or_default();
+        let annotations = template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref());
+        let subgroups = annotations.and_then(|annotations| annotations.get(annotation::SUBGROUP_DOMAINS)?.parse().ok());
+        let subgroups: SubgroupDomains = subgroups.unwrap_or_default();
+        let bound_to_go = !selector.is_empty() || !subgroups.domains.is_empty();
+        bound_to_go.then(|| Self { node: None, requests: Amounts::default(), member, selector, subgroup: None, subgroups })
     }
+}
+
+/// Every pod with a subgroup's key is a member of one: that is whom upstream's anti-affinity between subgroups sees.
+fn subgroup_of(meta: &ObjectMeta) -> Option<u32> {
+    let labels = meta.labels.as_ref()?;
+    labels.get(label::SUBGROUP_KEY)?;
+    labels.get(label::SUBGROUP_INDEX)?.parse().ok()
 }
 
 /// Every pod with a group key is a member, whatever its set asked for: that is whom upstream's anti-affinity sees.
@@ -167,6 +230,7 @@ impl Ledger {
             held.released = true;
             held.holding.outstanding.clear();
             held.holding.pinned.clear();
+            held.holding.subgroups.iter_mut().for_each(|subgroup| subgroup.outstanding.clear());
         }
     }
 }

@@ -21,16 +21,20 @@ mod level;
 pub mod node;
 mod packing;
 mod reserve;
+mod seating;
 pub mod shape;
 pub mod snapshot;
 
+pub(crate) use explain::Apart;
 pub use explain::{DomainReport, Explanation, Verdict};
 pub use index::Index;
-pub use ledger::{GroupId, Holding};
+pub use ledger::{GroupId, Holding, SubgroupHolding, SubgroupId};
 pub use shape::Shape;
 pub use snapshot::{Scope, Snapshot, View};
 
 pub(crate) use packing::{Claims, Packing};
+pub use seating::Shortage;
+pub(crate) use seating::{LeaderSeat, Seating, Seats};
 
 #[cfg(test)]
 pub(crate) mod tests;

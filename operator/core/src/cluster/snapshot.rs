@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use super::holders::{Holders, exclusive_rows, holders, row_of};
-use super::ledger::{GroupId, Ledger};
+use super::holders::{Holders, Tenant, exclusive_rows, holders, row_of, tenants};
+use super::ledger::{GroupId, Ledger, SubgroupId};
 use super::level::Level;
 use super::node::Node;
 use super::packing::{Claims, Packing, Room};
@@ -34,6 +34,9 @@ pub struct View {
     pub scope: Scope,
     /// The groups being placed: their own pods and holdings don't count against them.
     pub for_groups: BTreeSet<GroupId>,
+    /// The owner's pods carry keys of subgroups and may be anywhere in the group's domain, so that they keep out of the domains that
+    /// other subgroups have for themselves.
+    pub divided: bool,
     /// Names of nodes that are no good for these groups, whatever room they have.
     pub avoid: BTreeSet<String>,
 }
@@ -65,6 +68,7 @@ pub(super) struct Lazy {
     parents: Vec<OnceLock<Arc<[u32]>>>,
     domain_fit: Vec<Vec<OnceLock<Arc<[u32]>>>>,
     holders: Vec<OnceLock<Holders>>,
+    tenants: Vec<OnceLock<BTreeMap<u32, BTreeSet<Tenant>>>>,
     exclusive: OnceLock<BTreeMap<u32, String>>,
 }
 
@@ -77,6 +81,7 @@ impl Lazy {
             parents: cells(view.levels.len()),
             domain_fit: view.levels.iter().map(|_| cells(view.shapes.len())).collect(),
             holders: cells(view.levels.len()),
+            tenants: cells(view.levels.len()),
             exclusive: OnceLock::new(),
         }
     }
@@ -246,6 +251,12 @@ impl Snapshot {
         rows.get(&row).map(String::as_str)
     }
 
+    /// Who keeps the subgroup out of a domain that it wants for itself, for messages; `None` if it is free.
+    pub(crate) fn kept_from(&self, place: Place, subgroup: &SubgroupId) -> Option<&str> {
+        let sitting = self.tenants(place.level)?.get(&place.domain.0)?;
+        sitting.iter().find(|tenant| !tenant.is(subgroup)).map(|tenant| tenant.name.as_str())
+    }
+
     /// Claims room for one pod on a node; false if there is none.
     pub(super) fn takes(&self, row: u32, shape: &Shape, claims: &mut Claims) -> bool {
         let node = &self.0.nodes[row as usize];
@@ -262,6 +273,12 @@ impl Snapshot {
 
     pub(super) fn nodes(&self) -> &[Arc<Node>] {
         &self.0.nodes
+    }
+
+    fn tenants(&self, level: LevelId) -> Option<&BTreeMap<u32, BTreeSet<Tenant>>> {
+        let frozen = &self.0;
+        let (cell, level) = frozen.lazy.tenants.get(level.0 as usize).zip(self.level(level))?;
+        Some(cell.get_or_init(|| tenants(&frozen.ledger, &frozen.view, &frozen.nodes, level, &frozen.held_levels)))
     }
 
     fn holders(&self, level: LevelId) -> Option<&Holders> {

@@ -51,7 +51,7 @@ pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan:
 /// runs or is bound. A gang that waited for those would wait for ever.
 fn min_member(inputs: &Inputs<'_>, leader: &Pod, advised: Option<&Placement>) -> u32 {
     let at_once = inputs.set.startup_policy() == StartupPolicyType::LeaderCreated && inputs.choice.startup.is_none();
-    let follow_leader = match standing(leader, inputs.choice.exclusive.as_deref()) {
+    let follow_leader = match standing(leader, inputs.choice) {
         Standing::Free | Standing::Placed(_) => false,
         Standing::Waiting => matches!(advised, Some(Placement::Release { .. })),
         Standing::Released(_) | Standing::Bound { .. } | Standing::Loose => true,

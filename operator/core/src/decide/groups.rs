@@ -19,6 +19,7 @@ use crate::plan::{Note, Plan, Write};
 use crate::pods;
 use crate::record::{Record, Standing, standing};
 use crate::rollout::Target;
+use crate::subgroups::SubgroupDomains;
 
 type Selector = BTreeMap<String, String>;
 
@@ -58,7 +59,7 @@ pub(super) fn decide(inputs: &Inputs<'_>, groups: &BTreeMap<u32, Group<'_>>, pla
         match place {
             // Workers made now would be strangers to a leader that waits to go, or that has failed with its group.
             Where::Settled(_) if group.worker_set.is_none() && inputs.restarts.is_due(*index) => {}
-            Where::Settled(selector) if gang == Gang::Ready => workers::ensure(inputs, group, leader, &selector, plan),
+            Where::Settled(seat) if gang == Gang::Ready => workers::ensure(inputs, group, leader, &seat, plan),
             Where::Waiting(reason) => {
                 pending.insert(*index, reason);
             }
@@ -83,26 +84,41 @@ fn replace_outdated(inputs: &Inputs<'_>, index: u32, leader: &Pod, plan: &mut Pl
 }
 
 enum Where {
-    /// The group's pods go to nodes with these labels.
-    Settled(Selector),
+    /// The group's pods go here.
+    Settled(Seat),
     /// It waits.
     Waiting(Reason),
     /// Its leader is being deleted or belongs to the scheduler; nothing to do until that changes.
     Leaving,
 }
 
+/// Where the pods of a group go.
+#[derive(Default)]
+pub(super) struct Seat {
+    /// Node labels that all of them select.
+    pub(super) selector: Selector,
+    /// The domains that its subgroups have for themselves.
+    pub(super) subgroups: Option<SubgroupDomains>,
+}
+
+impl From<Record> for Seat {
+    fn from(record: Record) -> Self {
+        Self { selector: record.selector, subgroups: record.subgroups }
+    }
+}
+
 /// Carries out what was advised about one group's place.
 fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut Plan) -> Where {
-    let standing = standing(leader, choice.exclusive.as_deref());
+    let standing = standing(leader, choice);
     match (standing, advised) {
-        (Standing::Free, _) => Where::Settled(Selector::new()),
+        (Standing::Free, _) => Where::Settled(Seat::default()),
         (_, Some(Placement::Again(reason))) => {
             delete_leader(leader, reason, plan);
             Where::Waiting(reason.clone())
         }
         (Standing::Waiting, Some(Placement::Place(record))) => {
             patch_leader(leader, record, None, plan);
-            Where::Settled(record.selector.clone())
+            Where::Settled(record.clone().into())
         }
         (Standing::Waiting, Some(Placement::Release { record, not_in })) => {
             patch_leader(leader, record, Some(not_in), plan);
@@ -110,12 +126,14 @@ fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut 
         }
         // Placed, but a pod of it can't be scheduled and there is nowhere better: it stays and says so.
         (Standing::Placed(_), Some(Placement::Hold(reason))) => Where::Waiting(reason.clone()),
-        (Standing::Placed(record), _) => Where::Settled(record.selector),
+        (Standing::Placed(record), _) => Where::Settled(record.into()),
         (Standing::Bound { .. }, Some(Placement::Settle(record))) => {
             write_record(leader, record, plan);
-            Where::Settled(record.selector.clone())
+            Where::Settled(record.clone().into())
         }
-        (Standing::Bound { .. }, Some(Placement::Follow(selector))) => Where::Settled(selector.clone()),
+        (Standing::Bound { .. }, Some(Placement::Follow(selector))) => {
+            Where::Settled(Seat { selector: selector.clone(), subgroups: None })
+        }
         (_, Some(Placement::Hold(reason))) => Where::Waiting(reason.clone()),
         (Standing::Released(record), _) => Where::Waiting(record.reason),
         (Standing::Waiting | Standing::Bound { .. } | Standing::Loose, _) => Where::Leaving,
@@ -124,8 +142,9 @@ fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut 
 
 fn patch_leader(leader: &Pod, record: &Record, not_in: Option<&[String]>, plan: &mut Plan) {
     let mut spec = json!({ "schedulingGates": [{ "$patch": "delete", "name": names::PLACEMENT_GATE }] });
-    if !record.selector.is_empty() {
-        spec["nodeSelector"] = json!(record.selector);
+    let selector = record.leader_selector(leader);
+    if !selector.is_empty() {
+        spec["nodeSelector"] = json!(selector);
     }
     if let (Some(not_in), Some(level)) = (not_in, record.level.as_deref()) {
         spec["affinity"] = json!({ "nodeAffinity": release_affinity(leader, level, not_in) });
@@ -135,10 +154,8 @@ fn patch_leader(leader: &Pod, record: &Record, not_in: Option<&[String]>, plan: 
         "spec": spec,
     });
     let name = pods::name(leader);
-    let note = match (&record.domain, &record.level) {
-        (Some(domain), Some(level)) => {
-            format!("Placed {name} in {level}={domain} ({}): {}", record.by, record.reason.message)
-        }
+    let note = match place_in_words(record) {
+        Some(place) => format!("Placed {name} in {place} ({}): {}", record.by, record.reason.message),
         _ if record.released => format!("Left {name} to the scheduler: {}", record.reason.message),
         _ => format!("Left the choice of node for {name} to the scheduler ({}): {}", record.by, record.reason.message),
     };
@@ -153,13 +170,20 @@ fn write_record(leader: &Pod, record: &Record, plan: &mut Plan) {
     let patch = json!({
         "metadata": { "uid": pods::uid(leader), "annotations": { annotation::PLACEMENT: record.render() } },
     });
-    let place = record.level.as_deref().zip(record.domain.as_deref()).map(|(level, domain)| format!("{level}={domain}"));
-    let note = format!("The group of {name} stays in {}: {}", place.unwrap_or_default(), record.reason.message);
+    let note = format!("The group of {name} stays in {}: {}", place_in_words(record).unwrap_or_default(), record.reason.message);
     plan.push(
         Write::PatchLeader { name: name.to_owned(), patch },
         Some(Note::normal(event::GROUP_PLACED, "Place", note).about(leader)),
         None,
     );
+}
+
+/// For example `zone=a, subgroups in rack=0:r1,1:r2`; `None` for a group that was put nowhere.
+fn place_in_words(record: &Record) -> Option<String> {
+    let whole = record.level.as_deref().zip(record.domain.as_deref()).map(|(level, domain)| format!("{level}={domain}"));
+    let subgroups = record.subgroups.as_ref().map(|subgroups| format!("subgroups in {subgroups}"));
+    let parts: Vec<String> = whole.into_iter().chain(subgroups).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Node affinity that keeps a released leader where its group could be complete: on nodes of the level, out of the domains

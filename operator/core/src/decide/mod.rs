@@ -258,4 +258,6 @@ mod object_tests;
 #[cfg(test)]
 mod revision_tests;
 #[cfg(test)]
+mod subgroup_tests;
+#[cfg(test)]
 mod tests;

@@ -181,6 +181,8 @@ fn in_rack(rack: &str) -> Record {
         domain: Some(rack.to_owned()),
         exclusive: true,
         selector: [("rack".to_owned(), rack.to_owned())].into(),
+        subgroups: None,
+        leader: BTreeMap::new(),
         released: false,
         reason: Reason { code: "BestFit".to_owned(), message: "fits with nothing left over".to_owned() },
     }

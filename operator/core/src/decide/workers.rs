@@ -1,6 +1,5 @@
 //! A group's worker StatefulSet: made once, kept as it was made, raised as ranks are admitted.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -9,7 +8,7 @@ use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
 use muster_api::names::annotation;
 
-use super::groups::Inputs;
+use super::groups::{Inputs, Seat};
 use super::{foreign, revisions};
 use crate::observed::{Group, Observed};
 use crate::owner::{controller, is_controlled_by};
@@ -20,10 +19,8 @@ use crate::{backend, drift, pods, revision};
 /// How soon to look again for a ControllerRevision that the cache doesn't show yet (upstream's 1 s).
 pub(super) const REVISION_MISSING: Duration = Duration::from_secs(1);
 
-type Selector = BTreeMap<String, String>;
-
 /// Creates the group's worker StatefulSet, or raises its replicas, as far as the startup policy admits its ranks.
-pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, selector: &Selector, plan: &mut Plan) {
+pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, seat: &Seat, plan: &mut Plan) {
     let Inputs { set, observed, current, advice, .. } = *inputs;
     let admitted = advice.workers.get(&group.index).map_or(0, |admitted| admitted.workers);
     let admitted = admitted.min(size_of(leader, set).saturating_sub(1));
@@ -32,7 +29,7 @@ pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, selec
         // A worker StatefulSet of the leader's predecessor goes away by garbage collection; its deletion brings us back.
         if is_controlled_by(&existing.metadata, leader.metadata.uid.as_deref()) {
             if existing.metadata.deletion_timestamp.is_none() {
-                keep(inputs, leader, existing, selector, admitted, plan);
+                keep(inputs, leader, existing, seat, admitted, plan);
             }
         } else if !is_of_a_pod(existing, leader_name) {
             plan.taken.push(foreign::object("apps/v1", "StatefulSet", &existing.metadata));
@@ -46,7 +43,7 @@ pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, selec
         plan.requeue_within(REVISION_MISSING);
         return;
     };
-    let mut object = backend::worker_set(set, &restored, leader, selector, admitted);
+    let mut object = backend::worker_set(set, &restored, leader, &seat.selector, seat.subgroups.as_ref(), admitted);
     drift::mark(&mut object);
     plan.push(
         Write::CreateWorkerSet(object),
@@ -66,7 +63,7 @@ pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, selec
 }
 
 /// Raises the replicas of an existing worker StatefulSet to what is admitted, and puts back what somebody changed.
-fn keep(inputs: &Inputs<'_>, leader: &Pod, existing: &StatefulSet, selector: &Selector, admitted: u32, plan: &mut Plan) {
+fn keep(inputs: &Inputs<'_>, leader: &Pod, existing: &StatefulSet, seat: &Seat, admitted: u32, plan: &mut Plan) {
     let name = pods::name(leader);
     let repaired = |what: &str| {
         let text = format!("Worker statefulset {name} was changed by somebody; {what} as it was again");
@@ -87,7 +84,7 @@ fn keep(inputs: &Inputs<'_>, leader: &Pod, existing: &StatefulSet, selector: &Se
     }
     let wanted = || {
         let made_from = template_of(inputs.set, inputs.observed, leader, inputs.current)?;
-        Some(backend::worker_set(inputs.set, &made_from, leader, selector, replicas))
+        Some(backend::worker_set(inputs.set, &made_from, leader, &seat.selector, seat.subgroups.as_ref(), replicas))
     };
     if let Some(object) = drift::may_be_edited(existing, wanted) {
         let uid = existing.metadata.uid.clone().unwrap_or_default();

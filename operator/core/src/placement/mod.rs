@@ -8,6 +8,8 @@ pub mod native;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::SubgroupId;
+
 /// Row of the snapshot's node table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u32);
@@ -30,7 +32,7 @@ pub struct LevelId(pub u32);
 pub struct ShapeId(pub u32);
 
 /// So many pods of one shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Demand {
     /// Which shape.
     pub shape: ShapeId,
@@ -65,8 +67,19 @@ pub struct SettingsError {
     pub message: String,
 }
 
-/// Pods that must sit together: for now a group.
+/// A part of a unit that must have a domain to itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subgroup {
+    /// Who it is: a domain may be shared with pods of its own that an earlier incarnation has left.
+    pub id: SubgroupId,
+    /// What it needs. All of it is in its unit's `pods` too.
+    pub pods: Vec<Demand>,
+    /// The only domain that it can have, because its leader is bound there.
+    pub bound: Option<DomainId>,
+}
+
+/// Pods that must sit together: for now a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unit {
     /// Names the unit in the answer; for a group its index.
     pub id: u32,
@@ -76,15 +89,42 @@ pub struct Unit {
     pub priority: i32,
     /// Where its running pods sit, if they do.
     pub current: Option<Place>,
+    /// Its subgroups, if each must have a domain of the request's `subgroup_exclusive` to itself. Policies don't see them: they
+    /// choose for the whole unit, and the core finds its subgroups their domains inside.
+    pub subgroups: Vec<Subgroup>,
+}
+
+impl Unit {
+    /// Pods that are in no subgroup: the leader of a group whose subgroups exclude it, and everything of a unit without subgroups.
+    pub fn rest(&self) -> Vec<Demand> {
+        without(&self.pods, self.subgroups.iter().flat_map(|subgroup| &subgroup.pods))
+    }
+}
+
+/// What is left of `pods` without the others.
+pub(crate) fn without<'a>(pods: &[Demand], others: impl Iterator<Item = &'a Demand>) -> Vec<Demand> {
+    let mut left = pods.to_vec();
+    for other in others {
+        let mut pods = other.pods;
+        for demand in left.iter_mut().filter(|demand| demand.shape == other.shape) {
+            let taken = demand.pods.min(pods);
+            demand.pods -= taken;
+            pods -= taken;
+        }
+    }
+    left.retain(|demand| demand.pods > 0);
+    left
 }
 
 /// The question to a placement policy: every waiting unit of one set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// `namespace/name` of the set.
     pub owner: String,
     /// The level at which no other unit may share a domain, if the set asks for exclusive placement.
     pub exclusive: Option<LevelId>,
+    /// The level at which no two subgroups may share a domain, if the set asks for that.
+    pub subgroup_exclusive: Option<LevelId>,
     /// Ordered by priority, then id.
     pub units: Vec<Unit>,
 }
@@ -96,7 +136,9 @@ pub enum Decision {
     Within(Place),
     /// One node per pod, in the order of `unit.pods`.
     Pinned(Vec<NodeId>),
-    /// The scheduler decides.
+    /// Each subgroup goes inside a domain of its own, in the order of `unit.subgroups`. Only the native policy says so.
+    Apart(Vec<DomainId>),
+    /// The scheduler decides; where subgroups must not share domains, the core finds them some.
     Unconstrained,
     /// Not now. Ask again after so many milliseconds, or sooner if the cluster changes.
     Hold {

@@ -13,7 +13,7 @@ fn three_pools() -> crate::cluster::Index {
 }
 
 fn exclusive(units: Vec<Unit>) -> Request {
-    Request { owner: "default/s".into(), exclusive: Some(POOLS), units }
+    Request { owner: "default/s".into(), exclusive: Some(POOLS), units, ..Request::default() }
 }
 
 fn within(level: u32, domain: u32) -> Decision {

@@ -13,7 +13,7 @@ fn settled(answers: &[Answer]) -> Settled {
     let set = crate::testing::set(|raw| raw["metadata"]["annotations"] = json!({}));
     let mut index = cluster(&[("n1", "a"), ("n2", "b")]);
     let request =
-        Request { owner: "team/serve".into(), exclusive: None, units: vec![unit(0, &[pods(0, 1)]), unit(1, &[pods(0, 1)])] };
+        Request { owner: "team/serve".into(), units: vec![unit(0, &[pods(0, 1)]), unit(1, &[pods(0, 1)])], ..Request::default() };
     let asked = Asked { questions: &[], view: view(), request };
     let snapshot = index.snapshot(view());
     settle(&mut index, &set, &asked, &snapshot, answers, "policy")

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use muster_cluster::{Cluster, Fleet, Namespace, POOL, eventually, root};
+use muster_cluster::{Cluster, Fleet, Namespace, POOL, RACK, eventually, root};
 use muster_e2e::{PATIENCE, await_condition, await_ready, domains, pods};
 use tokio::sync::OnceCell;
 
@@ -16,6 +16,7 @@ async fn example(name: &str) -> Result<Namespace> {
         .get_or_try_init(|| async {
             // Enough for all examples at a time, wherever the scheduler puts the pods of those that don't ask for a place.
             let gpus = (0..8).fold(Fleet::new(), |fleet, pool| fleet.gpu_pool(&format!("gpu-example-{pool}"), "zone-a", 2));
+            let gpus = gpus.gpu_pool("gpu-example-racks", "zone-a", 4);
             gpus.tpu_pool("tpu-example", "zone-a", 4).create(&cluster.client().await?).await
         })
         .await?;
@@ -35,7 +36,7 @@ fn one_domain_each(domains: &BTreeMap<String, BTreeSet<String>>, groups: usize) 
 async fn there_is_a_test_for_every_example() -> Result<()> {
     let folders = std::fs::read_dir(root()?.join("examples"))?.flatten().filter(|entry| entry.path().is_dir());
     let found: BTreeSet<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    let tested = ["exclusive-topology", "leader-ready", "sglang", "tpu-slice", "unplaceable", "vllm-gpu"];
+    let tested = ["exclusive-topology", "leader-ready", "sglang", "subgroups", "tpu-slice", "unplaceable", "vllm-gpu"];
     assert_eq!(found, tested.map(str::to_owned).into());
     Ok(())
 }
@@ -86,6 +87,21 @@ async fn exclusive_topology() -> Result<()> {
     let namespace = example("exclusive-topology").await?;
     await_ready(&namespace, "exclusive").await?;
     one_domain_each(&domains(&namespace, "exclusive", POOL).await?, 2)
+}
+
+#[tokio::test]
+async fn subgroups() -> Result<()> {
+    let namespace = example("subgroups").await?;
+    await_ready(&namespace, "halves").await?;
+    one_domain_each(&domains(&namespace, "halves", POOL).await?, 1)?;
+    let mut racks: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, pod) in pods(&namespace, "halves").await? {
+        let subgroup = pod.metadata.labels.as_ref().and_then(|labels| labels.get("leaderworkerset.sigs.k8s.io/subgroup-index"));
+        let rack = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref()?.get(RACK));
+        let (subgroup, rack) = subgroup.zip(rack).with_context(|| format!("{name} has no subgroup or no rack"))?;
+        racks.entry(subgroup.clone()).or_default().insert(rack.clone());
+    }
+    one_domain_each(&racks, 2)
 }
 
 #[tokio::test]

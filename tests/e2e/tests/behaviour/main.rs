@@ -18,5 +18,6 @@ mod sets;
 mod shape;
 mod stages;
 mod startup;
+mod subgroups;
 mod templates;
 mod unplaceable;

@@ -28,17 +28,28 @@ struct Seen {
 impl Exclusivity {
     /// Watches the groups of all sets whose names begin with `prefix`, from now on. The site's nodes must be there already.
     pub(crate) async fn watch(site: &Site, prefix: &str) -> Result<Self> {
+        Self::begin(site, prefix, site.key().to_owned(), |_| Some(String::new())).await
+    }
+
+    /// Watches their subgroups in the site's racks.
+    pub(crate) async fn watch_subgroups(site: &Site, prefix: &str) -> Result<Self> {
+        let subgroup = |pod: &Pod| Some(format!(" subgroup {}", pod.labels().get(label::SUBGROUP_INDEX)?));
+        Self::begin(site, prefix, site.rack_key(), subgroup).await
+    }
+
+    /// `part` names the part of its group that a pod is in; pods without one are not looked at.
+    async fn begin(site: &Site, prefix: &str, key: String, part: fn(&Pod) -> Option<String>) -> Result<Self> {
         let nodes = Api::<Node>::all(site.client()).list(&ListParams::default()).await?.items;
-        let domain = |node: Node| Some((node.name_any(), node.labels().get(site.key())?.clone()));
+        let domain = |node: Node| Some((node.name_any(), node.labels().get(&key)?.clone()));
         let domains: HashMap<String, String> = nodes.into_iter().filter_map(domain).collect();
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let (notes, key, prefix) = (seen.clone(), site.key().to_owned(), prefix.to_owned());
+        let (notes, prefix) = (seen.clone(), prefix.to_owned());
         let mut events = watcher(site.api::<Pod>(), watcher::Config::default()).boxed();
         let task = tokio::spawn(async move {
             let mut pods: HashMap<String, Member> = HashMap::new();
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(Event::Apply(pod) | Event::InitApply(pod)) => match place(&pod, &key, &domains, &prefix) {
+                    Ok(Event::Apply(pod) | Event::InitApply(pod)) => match place(&pod, &key, &domains, &prefix, part) {
                         Some(place) => drop(pods.insert(pod.name_any(), place)),
                         None => drop(pods.remove(&pod.name_any())),
                     },
@@ -70,10 +81,16 @@ struct Member {
     shown: String,
 }
 
-/// The group of a pod and the domain that it is bound in or sent to.
-fn place(pod: &Pod, key: &str, domains: &HashMap<String, String>, prefix: &str) -> Option<Member> {
+/// The group (and part of it) of a pod and the domain that it is bound in or sent to.
+fn place(
+    pod: &Pod,
+    key: &str,
+    domains: &HashMap<String, String>,
+    prefix: &str,
+    part: fn(&Pod) -> Option<String>,
+) -> Option<Member> {
     let set = pod.labels().get(label::SET_NAME).filter(|set| set.starts_with(prefix))?;
-    let group = format!("{set}/{}", pod.labels().get(label::GROUP_INDEX)?);
+    let group = format!("{set}/{}{}", pod.labels().get(label::GROUP_INDEX)?, part(pod)?);
     let spec = pod.spec.as_ref()?;
     let bound = spec.node_name.as_ref().and_then(|node| domains.get(node));
     let sent = || spec.node_selector.as_ref()?.get(key);

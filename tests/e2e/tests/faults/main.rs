@@ -11,6 +11,7 @@ mod gangs;
 mod killer;
 mod replicas;
 mod restarts;
+mod subgroups;
 
 use muster_cluster::Cluster;
 use tokio::sync::{Mutex, MutexGuard};

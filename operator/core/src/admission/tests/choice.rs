@@ -64,6 +64,15 @@ fn a_namespace_cannot_make_its_sets_exclusive() {
 fn a_set_of_kueue_is_never_placed_but_may_have_a_startup_policy() {
     let set = map(&[(EXCLUSIVE, "rack"), (PLACEMENT, "mine"), (STARTUP, "waves")]);
     let choice = choose(&set, &map(&[(QUEUE, "research")]), &map(&[]), &defaults("cluster", ""));
-    let expected = Choice { placement: None, startup: Some("waves".into()), exclusive: Some("rack".into()), gated: false };
+    let expected = Choice { startup: Some("waves".into()), exclusive: Some("rack".into()), ..Choice::default() };
     assert_eq!(choice, expected);
+}
+
+#[test]
+fn exclusive_subgroups_gate_by_themselves_but_not_for_kueue() {
+    let set = map(&[("leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology", "rack")]);
+    let expected = Choice { subgroup_exclusive: Some("rack".into()), gated: true, ..Choice::default() };
+    assert_eq!(choose(&set, &map(&[]), &map(&[]), &Defaults::default()), expected);
+    let queued = choose(&set, &map(&[(QUEUE, "research")]), &map(&[]), &Defaults::default());
+    assert_eq!(queued, Choice::default());
 }

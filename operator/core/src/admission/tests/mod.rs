@@ -5,6 +5,7 @@ mod gang;
 mod multislice;
 mod pods;
 mod properties;
+mod subgroup_domains;
 mod subgroups;
 mod tpu;
 mod tpu_in_subgroups;

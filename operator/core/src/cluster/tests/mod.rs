@@ -4,13 +4,15 @@ mod events;
 mod ledger;
 mod packing;
 mod properties;
+mod seating;
 mod shapes;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 use serde_json::json;
 
 use super::{GroupId, Holding, Index, Scope, Shape, View};
-use crate::placement::{Demand, LevelId, ShapeId, Unit};
+use crate::cluster::SubgroupId;
+use crate::placement::{Demand, LevelId, ShapeId, Subgroup, Unit};
 
 pub(crate) const POOL: &str = "cloud.google.com/gke-nodepool";
 pub(crate) const GPU: &str = "nvidia.com/gpu";
@@ -75,8 +77,10 @@ pub(crate) fn holding(set: &str, index: u32, pool: &str, outstanding: Vec<(Shape
         level: POOL.into(),
         domain: pool.into(),
         exclusive: true,
+        divided: false,
         outstanding,
         pinned: Vec::new(),
+        subgroups: Vec::new(),
     }
 }
 
@@ -96,7 +100,7 @@ pub(crate) fn pods(shape: u32, pods: u32) -> Demand {
 }
 
 pub(crate) fn unit(id: u32, demands: &[Demand]) -> Unit {
-    Unit { id, pods: demands.to_vec(), priority: 0, current: None }
+    Unit { id, pods: demands.to_vec(), ..Unit::default() }
 }
 
 /// An index of nodes given as `(name, pool)`.
@@ -106,4 +110,15 @@ pub(crate) fn cluster(nodes: &[(&str, &str)]) -> Index {
         index.apply_node(&node(name, pool));
     }
     index
+}
+
+/// A unit of `default/<set>` with these subgroups, and pods that are in none.
+pub(crate) fn divided(set: &str, id: u32, subgroups: &[&[Demand]], rest: &[Demand]) -> Unit {
+    let each = (0..).zip(subgroups).map(|(index, pods)| Subgroup {
+        id: SubgroupId { group: group(set, id), index },
+        pods: pods.to_vec(),
+        bound: None,
+    });
+    let all = subgroups.iter().copied().flatten().chain(rest).copied().collect();
+    Unit { id, pods: all, subgroups: each.collect(), ..Unit::default() }
 }

@@ -179,7 +179,7 @@ impl World {
         let view = View { for_groups, ..view() };
         let snapshot = self.index.snapshot(view.clone());
         let units: Vec<Unit> = waiting.iter().map(|index| unit(*index, &[pods(0, 1), pods(0, size - 1)])).collect();
-        let request = Request { owner: format!("default/{set}"), exclusive: Some(POOLS), units };
+        let request = Request { owner: format!("default/{set}"), exclusive: Some(POOLS), units, ..Request::default() };
         let mut checker = Checker::new(&snapshot, &request);
         for answer in native::place(&snapshot, &request) {
             let checked = checker.apply(&answer).expect("native answers pass the check");

@@ -202,3 +202,25 @@ impl Config {
         Defaults { placement: named(&self.defaults.placement_policy), startup: named(&self.defaults.startup_policy) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gangs(text: &str) -> Result<Option<Provider>, String> {
+        serde_norway::from_str::<Config>(text).map(|config| config.gangs()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn gang_scheduling_is_off_unless_a_known_scheduler_is_named() {
+        assert_eq!(gangs("concurrency: 2"), Ok(None));
+        assert_eq!(gangs("gangScheduling: {}"), Ok(None));
+        assert_eq!(gangs("gangScheduling: {provider: volcano}"), Ok(Some(Provider::Volcano)));
+        assert_eq!(gangs("gangScheduling: {provider: kubernetes}"), Ok(Some(Provider::Kubernetes)));
+        let refusal = gangs("gangScheduling: {provider: yunikorn}").unwrap_err();
+        assert!(
+            refusal.contains("gangScheduling.provider: unknown variant `yunikorn`, expected `volcano` or `kubernetes`"),
+            "{refusal}"
+        );
+    }
+}

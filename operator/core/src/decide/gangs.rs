@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::foreign;
 use super::groups::Inputs;
-use super::workers::{REVISION_MISSING, template_of};
+use super::workers::template_of;
 use crate::advice::Placement;
 use crate::gang::{self, PodGroup, Provider};
 use crate::observed::Group;
@@ -43,20 +43,22 @@ pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan:
     match provider {
         None => Gang::Ready,
         Some(Provider::Volcano) => volcano(inputs, group, leader, plan),
-        Some(Provider::Kubernetes) => kubernetes(inputs, leader, min_member(inputs, leader, advised), plan),
+        Some(Provider::Kubernetes) => {
+            kubernetes(inputs, leader, min_member(inputs, leader, advised, size_of(leader, inputs.set)), plan)
+        }
     }
 }
 
 /// How many pods of the group must find a node together: all of them, or only the leader when the others are created after it
 /// runs or is bound. A gang that waited for those would wait for ever.
-fn min_member(inputs: &Inputs<'_>, leader: &Pod, advised: Option<&Placement>) -> u32 {
+fn min_member(inputs: &Inputs<'_>, leader: &Pod, advised: Option<&Placement>, size: u32) -> u32 {
     let at_once = inputs.set.startup_policy() == StartupPolicyType::LeaderCreated && inputs.choice.startup.is_none();
     let follow_leader = match standing(leader, inputs.choice) {
         Standing::Free | Standing::Placed(_) => false,
         Standing::Waiting => matches!(advised, Some(Placement::Release { .. })),
         Standing::Released(_) | Standing::Bound { .. } | Standing::Loose => true,
     };
-    if at_once && !follow_leader { size_of(leader, inputs.set) } else { 1 }
+    if at_once && !follow_leader { size } else { 1 }
 }
 
 fn volcano(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan: &mut Plan) -> Gang {
@@ -65,11 +67,10 @@ fn volcano(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan: &mut Plan
         // As upstream, whose reconcile of the leader fails before it creates workers. What runs goes on.
         return if group.worker_set.is_some() { Gang::Ready } else { Gang::Missing };
     }
-    let Some(restored) = template_of(set, observed, leader, current) else {
-        plan.requeue_within(REVISION_MISSING);
-        return Gang::Missing;
-    };
-    let min_member = min_member(inputs, leader, inputs.advice.placements.get(&group.index));
+    // Upstream doesn't look for the revision here. While it is not known the live spec has to do, and is put right afterwards.
+    let restored = template_of(set, observed, leader, current).unwrap_or_else(|| set.clone());
+    let size = u32::try_from(restored.size()).unwrap_or(1);
+    let min_member = min_member(inputs, leader, inputs.advice.placements.get(&group.index), size);
     let wanted = gang::volcano(set, &restored, leader, min_member);
     create_or_repair(inputs, leader, wanted, &gang::volcano_name(leader), plan);
     Gang::Ready
@@ -122,7 +123,7 @@ fn create_or_repair(inputs: &Inputs<'_>, leader: &Pod, wanted: Value, name: &str
         Some(existing) if is_ours(existing, leader) => {
             let leaving = existing.metadata.deletion_timestamp.is_some();
             let Some((patch, fields)) = gang::repair(&wanted, existing).filter(|_| !leaving) else { return };
-            let text = format!("PodGroup {name} was changed by somebody; put back: {fields}");
+            let text = format!("PodGroup {name} was not as it should be; put right: {fields}");
             let done = Note::normal(event::REPAIRED, "Update", text).about(leader);
             let write = Write::RepairPodGroup { api_version, name: name.to_owned(), patch };
             plan.push(write, Some(done), failed("repair"));

@@ -17,7 +17,7 @@ use crate::status::size_of;
 use crate::{backend, drift, pods, revision};
 
 /// How soon to look again for a ControllerRevision that the cache doesn't show yet (upstream's 1 s).
-pub(super) const REVISION_MISSING: Duration = Duration::from_secs(1);
+const REVISION_MISSING: Duration = Duration::from_secs(1);
 
 /// Creates the group's worker StatefulSet, or raises its replicas, as far as the startup policy admits its ranks.
 pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, seat: &Seat, plan: &mut Plan) {

@@ -8,6 +8,7 @@ mod claims;
 mod drift;
 mod examples;
 mod exclusive;
+mod interop;
 mod lost;
 mod ownership;
 mod restart;

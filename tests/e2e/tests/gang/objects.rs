@@ -177,3 +177,18 @@ async fn a_pod_group_that_the_author_chose_is_the_authors_business() -> Result<(
     assert!(gangs(&namespace, "serve").await?.is_empty());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_set_that_is_deleted_leaves_no_pod_group_behind() -> Result<()> {
+    let namespace = namespace().await?;
+    namespace.apply(&Set::new("serve").groups(2, 2).manifest()).await?;
+    await_ready(&namespace, "serve").await?;
+    assert_eq!(gangs(&namespace, "serve").await?.len(), 2);
+    namespace.kubectl(&["delete", "leaderworkerset", "serve"]).await?;
+    eventually(PATIENCE, || async {
+        let left = gangs(&namespace, "serve").await?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+}

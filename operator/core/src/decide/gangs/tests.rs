@@ -251,7 +251,7 @@ fn a_pod_group_that_somebody_changed_is_put_right() {
     let Write::RepairPodGroup { api_version, patch, .. } = &step.write else { unreachable!() };
     assert_eq!(*api_version, "scheduling.volcano.sh/v1beta1");
     assert_eq!(*patch, json!({ "metadata": { "uid": "group-uid" }, "spec": { "minMember": 4 } }));
-    let expected = "Repaired: PodGroup serve-0-REVISION was changed by somebody; put back: spec.minMember";
+    let expected = "Repaired: PodGroup serve-0-REVISION was not as it should be; put right: spec.minMember";
     assert!(notes(&repairing).iter().any(|note| note == expected), "{:#?}", notes(&repairing));
 
     keep(&mut seen, &first, |object| {
@@ -272,6 +272,17 @@ fn size_and_resources_stay_those_of_the_leaders_revision() {
     after.spec.leader_worker_template.size = Some(9);
     let plan = plan(&after, &seen, &choice(), None);
     assert_eq!(created(&plan)["spec"], json!({ "minMember": 4, "minResources": { "cpu": "8" } }));
+}
+
+#[test]
+fn a_leader_without_a_known_revision_gets_volcanos_pod_group_all_the_same() {
+    let set = set(|_| {});
+    let seen = observed(&set, served(Provider::Volcano), |pod| {
+        pod["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/template-revision-hash"] = json!("lost");
+    });
+    let plan = plan(&set, &seen, &choice(), None);
+    assert_eq!(created(&plan)["metadata"]["name"], "serve-0-lost");
+    assert_eq!(members(&plan), 4);
 }
 
 #[test]

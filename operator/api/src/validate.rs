@@ -42,9 +42,12 @@ pub fn validate_update(old: &LeaderWorkerSet, new: &LeaderWorkerSet) -> Verdict 
 }
 
 /// Judges a change of nothing but the replicas, as it comes through `/scale`.
-pub fn validate_scale(set: &LeaderWorkerSet) -> Vec<FieldError> {
+pub fn validate_scale(old: &LeaderWorkerSet, new: &LeaderWorkerSet) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    check_counts(set, &mut errors);
+    check_counts(new, &mut errors);
+    if extras::name_length(old).is_none() {
+        errors.extend(extras::name_length(new));
+    }
     errors
 }
 

@@ -54,7 +54,37 @@ pub fn fates(
             fates.insert(name.clone(), Fate::Owned(patch));
         }
     }
+    if with_set {
+        fates.extend(unlabelled(set, observed, groups));
+    }
     fates
+}
+
+/// Claims of running workers that nobody labelled: somebody made them before their pods. The StatefulSet controller uses such a claim
+/// under its name and makes it its own like any other, so it needs the set as an owner like any other.
+fn unlabelled(set: &LeaderWorkerSet, observed: &Observed, groups: &BTreeMap<u32, Group<'_>>) -> BTreeMap<String, Fate> {
+    let templates = &set.spec.leader_worker_template.volume_claim_templates;
+    let mut fates = BTreeMap::new();
+    for (index, worker) in groups.iter().flat_map(|(index, group)| group.workers.values().map(move |worker| (index, worker))) {
+        let names = templates.iter().filter_map(|template| Some(format!("{}-{}", template.name()?, pods::name(worker))));
+        for name in names.filter(|name| !observed.claims.contains_key(name)) {
+            let Some(owner) = reference(set) else { continue };
+            let labels = json!({ label::SET_NAME: set.set_name(), label::GROUP_INDEX: index.to_string() });
+            fates.insert(name, Fate::Owned(json!({ "metadata": { "labels": labels, "ownerReferences": [owner] } })));
+        }
+    }
+    fates
+}
+
+/// The set as an owner beside others.
+fn reference(set: &LeaderWorkerSet) -> Option<Value> {
+    let uid = set.metadata.uid.as_deref()?;
+    Some(json!({
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "name": set.metadata.name,
+        "uid": uid,
+    }))
 }
 
 /// Group and rank of the worker that a claim is for: `<template>-<set>-<group>-<rank>`, labelled as its StatefulSet selects.
@@ -78,12 +108,7 @@ fn ownership(set: &LeaderWorkerSet, claim: &PersistentVolumeClaim, with_set: boo
     let wanted = with_set || controller(&claim.metadata).is_some();
     let reference = match (owned, wanted) {
         (true, true) | (false, false) => return None,
-        (false, true) => json!({
-            "apiVersion": "leaderworkerset.x-k8s.io/v1",
-            "kind": "LeaderWorkerSet",
-            "name": set.metadata.name,
-            "uid": uid,
-        }),
+        (false, true) => reference(set)?,
         (true, false) => json!({ "$patch": "delete", "uid": uid }),
     };
     Some(json!({ "metadata": { "uid": claim.metadata.uid, "ownerReferences": [reference] } }))
@@ -245,6 +270,24 @@ mod tests {
         let pods: Vec<_> = leader_of.iter().map(|(revision, size)| leader(revision, size)).collect();
         assert_eq!(fate(&of("Retain", "Delete"), claim(name, group, &[]), &pods), expected);
         assert_eq!(fate(&of("Retain", "Retain"), claim(name, group, &[]), &pods), None);
+    }
+
+    #[test]
+    fn a_claim_that_somebody_made_before_its_pod_is_found_by_that_pod() {
+        let mut policy = of("Delete", "Retain");
+        policy.spec.leader_worker_template.volume_claim_templates =
+            vec![ClaimTemplate(json!({ "metadata": { "name": "data" } }))];
+        let worker: Pod = serde_json::from_value(json!({ "metadata": { "name": "serve-0-1" } })).unwrap();
+        let mut observed = Observed::default();
+        observed.pods.insert("serve-0-1".to_owned(), Arc::new(worker));
+        let found = fates(&policy, &observed, &observed.groups(&policy), 2, "k1");
+        let patch = json!({ "metadata": {
+            "labels": { "leaderworkerset.sigs.k8s.io/name": "serve", "leaderworkerset.sigs.k8s.io/group-index": "0" },
+            "ownerReferences": [{ "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": "serve", "uid": SET }],
+        } });
+        assert_eq!(found, [("data-serve-0-1".to_owned(), Fate::Owned(patch))].into());
+        observed.claims.insert("data-serve-0-1".to_owned(), claim("data-serve-0-1", "0", &[("LeaderWorkerSet", SET, false)]));
+        assert_eq!(fates(&policy, &observed, &observed.groups(&policy), 2, "k1"), BTreeMap::new());
     }
 
     #[test]

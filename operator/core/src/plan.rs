@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use muster_api::LeaderWorkerSetStatus;
 use serde_json::Value;
 
@@ -128,7 +129,7 @@ pub enum Write {
     OwnClaim {
         /// Claim name.
         name: String,
-        /// Strategic merge patch; carries the claim's UID.
+        /// Strategic merge patch; carries the claim's UID, where it is known.
         patch: Value,
     },
     /// Delete the volume claim of a worker that is scaled away.
@@ -190,6 +191,13 @@ impl Note {
     pub fn about(self, pod: &Pod) -> Self {
         let name = crate::pods::name(pod).to_owned();
         Self { related: Some(Related { api_version: "v1", kind: "Pod", name, uid: pod.metadata.uid.clone() }), ..self }
+    }
+
+    /// The same, about this object of the set's namespace.
+    #[must_use]
+    pub fn about_object(self, api_version: &'static str, kind: &'static str, meta: &ObjectMeta) -> Self {
+        let name = meta.name.clone().unwrap_or_default();
+        Self { related: Some(Related { api_version, kind, name, uid: meta.uid.clone() }), ..self }
     }
 
     /// The same, about this revision.

@@ -11,7 +11,7 @@ const LABEL_VALUE: usize = 63;
 const HASH_PART: usize = 11;
 
 pub(super) fn check(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>, verdict: &mut Verdict) {
-    check_name_length(set, old.is_some(), verdict);
+    check_name_length(set, old, verdict);
     for key in [annotation::EXCLUSIVE_TOPOLOGY, annotation::SUBGROUP_EXCLUSIVE_TOPOLOGY] {
         check_annotation(set, old, key, verdict, |path, value| {
             let detail = "must be the key of a node label, such as \"topology.kubernetes.io/zone\"";
@@ -54,12 +54,23 @@ fn check_annotation(
 }
 
 /// A worker pod carries the label `controller-revision-hash: <set>-<group>-<hash>`, a leader pod `<set>-<hash>`. A set whose name
-/// leaves no room for them would never get that pod. A name can't be changed, so an existing set is only warned.
-fn check_name_length(set: &LeaderWorkerSet, exists: bool, verdict: &mut Verdict) {
+/// leaves no room for them would never get that pod. A name can't be changed, so a set that has such a name already is only warned, and
+/// one that would come to have it by growing is kept from that.
+fn check_name_length(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>, verdict: &mut Verdict) {
+    let Some(error) = name_length(set) else { return };
+    if old.and_then(name_length).is_some() {
+        verdict.warnings.push(error.to_string());
+    } else {
+        verdict.errors.push(error);
+    }
+}
+
+/// What is wrong with the length of the set's name.
+pub(super) fn name_length(set: &LeaderWorkerSet) -> Option<FieldError> {
     let (name, max) = (set.set_name(), longest_name(set));
     // A name over the limit of any service name is refused already.
     if name.len() <= max || name.len() > LABEL_VALUE {
-        return;
+        return None;
     }
     let detail = format!(
         "must be no more than {max} characters with {} replicas of size {}, because pods carry labels that append a group's index \
@@ -67,12 +78,7 @@ fn check_name_length(set: &LeaderWorkerSet, exists: bool, verdict: &mut Verdict)
         set.replicas(),
         set.size()
     );
-    let error = FieldError::invalid("metadata.name", name, detail);
-    if exists {
-        verdict.warnings.push(error.to_string());
-    } else {
-        verdict.errors.push(error);
-    }
+    Some(FieldError::invalid("metadata.name", name, detail))
 }
 
 fn longest_name(set: &LeaderWorkerSet) -> usize {

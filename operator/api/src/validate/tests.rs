@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{validate_create, validate_update};
+use super::{validate_create, validate_scale, validate_update};
 use crate::LeaderWorkerSet;
 use crate::testing::{any_set, valid_set};
 
@@ -155,6 +155,17 @@ fn a_name_that_is_too_long_for_its_groups_only_warns_once_the_set_exists() {
     let verdict = validate_update(&set, &set);
     assert!(verdict.is_accepted());
     assert!(verdict.warnings[0].contains("must be no more than 50 characters"), "{:?}", verdict.warnings);
+}
+
+#[test]
+fn a_set_does_not_grow_until_its_name_is_too_long() {
+    let of = |replicas: i32| with(&[("/metadata/name", json!("a".repeat(50))), ("/spec/replicas", json!(replicas))]);
+    let expected = "must be no more than 49 characters with 11 replicas of size 4";
+    let refused = change_refusals(&of(10), &of(11)).join("\n");
+    assert!(refused.contains(expected), "{refused}");
+    let refused = validate_scale(&of(10), &of(11)).iter().map(ToString::to_string).collect::<String>();
+    assert!(refused.contains(expected), "{refused}");
+    assert_eq!(validate_scale(&of(11), &of(12)), [], "it was too long before");
 }
 
 #[rstest]

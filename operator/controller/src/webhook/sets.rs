@@ -74,7 +74,7 @@ pub(super) async fn judge_scale(request: &Request, lookup: &impl Lookup) -> Answ
     };
     let mut new = LeaderWorkerSet::clone(&old);
     new.spec.replicas = Some(replicas);
-    let mut errors = validate_scale(&new);
+    let mut errors = validate_scale(&old, &new);
     errors.extend(collision(Some(&old), &new, lookup));
     let verdict = Verdict { errors, warnings: Vec::new() };
     match verdict.refusal() {

@@ -24,9 +24,11 @@ pub(super) fn keep(fates: &BTreeMap<String, Fate>, plan: &mut Plan) {
 /// Deletes the claims of workers that are scaled away.
 pub(super) fn delete(fates: &BTreeMap<String, Fate>, observed: &Observed, plan: &mut Plan) {
     for (name, _) in fates.iter().filter(|(_, fate)| **fate == Fate::Deleted) {
-        let uid = observed.claims.get(name).and_then(|claim| claim.metadata.uid.clone()).unwrap_or_default();
+        let Some(claim) = observed.claims.get(name) else { continue };
+        let uid = claim.metadata.uid.clone().unwrap_or_default();
         let text = format!("Deleted volume claim {name}: its worker was scaled away, and whenScaled is Delete");
         let done = Note::normal(event::CLAIM_DELETED, "Delete", text);
+        let done = done.about_object("v1", "PersistentVolumeClaim", &claim.metadata);
         plan.push(Write::DeleteClaim { name: name.clone(), uid }, Some(done), None);
     }
 }

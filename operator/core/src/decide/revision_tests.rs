@@ -108,6 +108,18 @@ fn a_set_that_goes_back_gets_the_key_it_had_and_the_newest_number() {
 }
 
 #[test]
+fn a_leader_stateful_set_with_an_edited_key_starts_no_update() {
+    let mut observed = at_rest(three());
+    let mut leaders: Value = serde_json::to_value(&*observed.stateful_sets["serve"]).unwrap();
+    leaders["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/template-revision-hash"] = json!("edited");
+    observed.stateful_sets.insert("serve".to_owned(), Arc::new(serde_json::from_value(leaders).unwrap()));
+    let plan = plan(&of_image("image:3", |_| {}), &observed);
+    assert_eq!(lines(&plan), [AT_REST]);
+    let Write::ApplyLeaderSet { object, .. } = &plan.steps[0].write else { panic!("{plan}") };
+    assert_eq!(object["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/template-revision-hash"], "three");
+}
+
+#[test]
 fn a_revision_says_why_it_was_made() {
     let because = |cause: &'static str| {
         move |raw: &mut Value| raw["metadata"]["annotations"] = json!({ "kubernetes.io/change-cause": cause })

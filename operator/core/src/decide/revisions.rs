@@ -30,7 +30,13 @@ pub(super) fn current(set: &LeaderWorkerSet, leader_set: Option<&StatefulSet>, o
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
     let all = || observed.revisions.iter().map(AsRef::as_ref);
     let newest = all().filter(|one| revision::is_of(one, uid)).map(|one| one.revision).max().unwrap_or(0);
-    let kept_key = leader_set.and_then(|existing| existing.metadata.labels.as_ref()?.get(label::REVISION));
+    let known = |key: &&String| revision::find(all(), uid, key).is_some();
+    // Pods are made with the template's; the StatefulSet's own may have been edited.
+    let kept_key = leader_set.and_then(|existing| {
+        let own = existing.metadata.labels.as_ref().and_then(|labels| labels.get(label::REVISION));
+        let of_pods = || existing.spec.as_ref()?.template.metadata.as_ref()?.labels.as_ref()?.get(label::REVISION);
+        own.filter(known).or_else(|| of_pods().filter(known)).or(own)
+    });
     let kept = kept_key.and_then(|kept| revision::find(all(), uid, kept));
     if let Some(kept) = kept.filter(|kept| revision::describes(kept, set)) {
         explain(set, kept, None, plan);

@@ -80,7 +80,10 @@ fn ensure(wanted: &Value, live: Option<&Service>, owner: Option<&str>, plan: &mu
         return;
     }
     let name = live.metadata.name.clone().unwrap_or_default();
-    let repaired = |how: &str| Note::normal(event::REPAIRED, "Update", format!("Service {name} was changed by somebody; {how}"));
+    let repaired = |how: &str| {
+        let text = format!("Service {name} was changed by somebody; {how}");
+        Note::normal(event::REPAIRED, "Update", text).about_object("v1", "Service", &live.metadata)
+    };
     match drift::of_service(live, wanted) {
         ServiceDrift::None => {}
         ServiceDrift::Patch(patch) => {

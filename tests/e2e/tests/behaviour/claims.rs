@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use muster_cluster::{Cluster, Namespace, eventually};
-use muster_e2e::{PATIENCE, Set, await_ready, pods};
+use muster_e2e::{PATIENCE, Set, await_condition, await_ready, get, pods};
 use serde_json::{Value, json};
 
 /// A namespace, and volumes of a storage class of its own for so many claims.
@@ -203,4 +203,66 @@ async fn a_claim_template_reaches_both_stateful_sets_in_full_and_stays() -> Resu
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_claim_that_was_made_before_its_worker_outlives_a_restart_too() -> Result<()> {
+    let namespace = with_volumes(2).await?;
+    let prepared = json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data-vllm-0-1" }, "spec": {
+        "storageClassName": namespace.name(), "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
+    namespace.apply(&prepared.to_string()).await?;
+    let first = claims(&namespace).await?;
+    namespace.apply(&claiming(&namespace, 1, 2, "Delete", "Retain").manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    await_owned(&namespace).await?;
+    let before = uids(&namespace).await?;
+    namespace.kubectl(&["delete", "pod", "vllm-0", "--wait=false"]).await?;
+    await_new_pods(&namespace, &before).await?;
+    assert_eq!(claims(&namespace).await?["data-vllm-0-1"], first["data-vllm-0-1"]);
+    namespace.kubectl(&["delete", "lws", "vllm", "--wait=false"]).await?;
+    await_claims(&namespace, &[]).await
+}
+
+#[tokio::test]
+async fn a_set_with_other_templates_than_its_stateful_set_says_so_and_goes_on_otherwise() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("claims").await?;
+    let labels = json!({ "leaderworkerset.sigs.k8s.io/name": "vllm", "leaderworkerset.sigs.k8s.io/worker-index": "0" });
+    let claim = |name: &str| json!({ "metadata": { "name": name }, "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
+    let leaders = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "vllm" },
+        "spec": {
+            "replicas": 0, "serviceName": "vllm", "podManagementPolicy": "Parallel", "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "main", "image": "example.com/old:1" }] } },
+            "volumeClaimTemplates": [claim("old")],
+        },
+    });
+    namespace.apply(&leaders.to_string()).await?;
+    let with = |name: &str| {
+        Set::new("vllm").with(&json!({ "spec": { "leaderWorkerTemplate": { "volumeClaimTemplates": [claim(name)] } } }))
+    };
+    namespace.apply(&with("data").manifest()).await?;
+    await_condition(&namespace, "vllm", "NameTaken", "True").await?;
+    // Handed over, it is the set's, and has templates that admission would never have let the set come to.
+    let owner = json!([{ "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": "vllm", "controller": true,
+        "blockOwnerDeletion": true, "uid": get(&namespace, "vllm").await?.uid() }]);
+    let hand_over = json!({ "metadata": { "ownerReferences": owner } }).to_string();
+    namespace.kubectl(&["patch", "statefulset", "vllm", "--type=merge", "-p", &hand_over]).await?;
+    let differs = await_condition(&namespace, "vllm", "VolumeClaimsDiffer", "True").await?;
+    assert_eq!(
+        differs.message,
+        "spec.leaderWorkerTemplate.volumeClaimTemplates can't be changed on a live set (the StatefulSet has old, the set data): leaders \
+         keep the claims they have. Take the change back, or delete the set and create it again"
+    );
+    eventually(PATIENCE, || async {
+        let live: Value = serde_json::from_str(&namespace.kubectl(&["get", "statefulset", "vllm", "-o", "json"]).await?)?;
+        let spec = &live["spec"];
+        let shown = (&spec["replicas"], &spec["template"]["spec"]["containers"][0]["image"]);
+        ensure!(shown == (&json!(1), &json!("example.com/main:1")), "{shown:?}");
+        ensure!(spec["volumeClaimTemplates"][0]["metadata"]["name"] == "old", "{spec}");
+        Ok(())
+    })
+    .await?;
+    // What the StatefulSet has is the one thing that the templates may become.
+    namespace.apply(&with("old").manifest()).await?;
+    await_condition(&namespace, "vllm", "VolumeClaimsDiffer", "False").await.map(drop)
 }

@@ -138,3 +138,59 @@ async fn a_group_goes_on_when_the_object_that_had_its_name_is_gone() -> Result<(
     assert!(get(&namespace, "vllm").await?.metadata.deletion_timestamp.is_none());
     Ok(())
 }
+
+#[tokio::test]
+async fn an_edited_leader_stateful_set_is_what_it_was_again() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("drift").await?;
+    namespace.apply(&lenient("vllm", 2, 1).manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    let edit = r#"{"metadata": {"labels": {"leaderworkerset.sigs.k8s.io/template-revision-hash": "edited"},
+        "annotations": {"leaderworkerset.sigs.k8s.io/replicas": "7"}}, "spec": {"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 2}},
+        "template": {"spec": {"containers": [{"name": "main", "image": "example.com/edited:1"}]}}}}"#;
+    namespace.kubectl(&["patch", "statefulset", "vllm", "--type=strategic", "-p", edit]).await?;
+    eventually(PATIENCE, || async {
+        let leaders = namespace.api::<StatefulSet>().get("vllm").await?;
+        ensure!(leaders.annotations()["leaderworkerset.sigs.k8s.io/replicas"] == "2", "{:?}", leaders.annotations());
+        let spec = serde_json::to_value(leaders.spec)?;
+        let shown = (&spec["replicas"], &spec["template"]["spec"]["containers"][0]["image"]);
+        ensure!(shown == (&json!(2), &json!("example.com/main:1")), "{shown:?}");
+        Ok(())
+    })
+    .await?;
+    await_ready(&namespace, "vllm").await?;
+    eventually(PATIENCE, || async {
+        let images: Vec<Value> = pods(&namespace, "vllm")
+            .await?
+            .values()
+            .map(|pod| json!(pod.spec.as_ref().map(|spec| &spec.containers[0].image)))
+            .collect();
+        ensure!(images == ["example.com/main:1", "example.com/main:1"], "pods run {images:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn labels_and_annotations_of_a_set_follow_on_its_leader_stateful_set_and_restart_nothing() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("metadata").await?;
+    namespace.apply(&Set::new("vllm").groups(1, 2).manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    let before = uids(&namespace, "vllm").await?;
+    namespace.kubectl(&["label", "lws", "vllm", "team=a"]).await?;
+    namespace.kubectl(&["annotate", "lws", "vllm", "example.com/contact=b"]).await?;
+    let follows = async |label: Option<&str>, annotation: Option<&str>| {
+        eventually(PATIENCE, || async {
+            let leaders = namespace.api::<StatefulSet>().get("vllm").await?;
+            let shown = (leaders.labels().get("team").cloned(), leaders.annotations().get("example.com/contact").cloned());
+            ensure!(shown == (label.map(str::to_owned), annotation.map(str::to_owned)), "{shown:?}");
+            ensure!(leaders.metadata.generation == Some(1), "its spec has changed");
+            Ok(())
+        })
+        .await
+    };
+    follows(Some("a"), Some("b")).await?;
+    namespace.kubectl(&["label", "lws", "vllm", "team-"]).await?;
+    follows(None, Some("b")).await?;
+    assert_eq!(uids(&namespace, "vllm").await?, before);
+    Ok(())
+}

@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::ResourceExt;
 use muster_cluster::{Cluster, Namespace, eventually};
 use muster_e2e::{PATIENCE, Set, await_ready, get, of_set, pods};
+use serde_json::json;
 
 /// Changes the image, and waits until all groups run it.
 async fn update(namespace: &Namespace, image: &str) -> Result<()> {
@@ -140,5 +141,28 @@ async fn going_back_in_the_middle_of_an_update_leaves_groups_that_were_not_reach
     let kept: Vec<&str> =
         after.iter().filter(|(name, uid)| before.get(*name) == Some(*uid)).map(|(name, _)| name.as_str()).collect();
     assert_eq!(kept, ["vllm-0", "vllm-0-1", "vllm-1", "vllm-1-1"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_that_a_revision_of_somebody_else_has_is_passed_over() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("history").await?;
+    let set = Set::new("vllm").groups(1, 2).manifest();
+    namespace.apply(&set).await?;
+    let key = await_numbers(&namespace, &[1]).await?[&1].clone();
+    namespace.kubectl(&["delete", "lws", "vllm"]).await?;
+    eventually(PATIENCE, || async {
+        ensure!(history(&namespace).await?.is_empty(), "its revision is still there");
+        Ok(())
+    })
+    .await?;
+    let name = format!("vllm-{key}-1");
+    let foreign = json!({ "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": { "name": name }, "revision": 1, "data": { "mine": true } });
+    namespace.apply(&foreign.to_string()).await?;
+    namespace.apply(&set).await?;
+    await_ready(&namespace, "vllm").await?;
+    assert_eq!(await_numbers(&namespace, &[2]).await?[&2], key);
+    let data = namespace.kubectl(&["get", "controllerrevision", &name, "-o", "jsonpath={.data.mine}"]).await?;
+    assert_eq!(data, "true");
     Ok(())
 }

@@ -154,3 +154,69 @@ pub fn overdue(pod: &Pod, now: Timestamp) -> Option<Result<(), Duration>> {
     let left = left.saturating_sub(Duration::from_millis(millis_between(due, now)));
     Some(if left.is_zero() { Ok(()) } else { Err(left) })
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::now;
+
+    fn pod(status: &Value) -> Pod {
+        let raw = json!({
+            "metadata": { "name": "serve-0", "uid": "u", "creationTimestamp": "2026-11-22T11:55:00Z" },
+            "status": status,
+        });
+        serde_json::from_value(raw).unwrap()
+    }
+
+    fn container(state: &Value) -> Value {
+        json!({ "phase": "Pending", "containerStatuses": [
+            { "name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state },
+        ] })
+    }
+
+    #[rstest]
+    #[case::only_begun(container(&json!({ "waiting": { "reason": "ContainerCreating" } })), None)]
+    #[case::running(container(&json!({ "running": {} })), None)]
+    #[case::crashing(
+        container(&json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 10s" } })),
+        Some(("CrashLoopBackOff", "container main of pod serve-0 waits: CrashLoopBackOff: back-off 10s", true))
+    )]
+    #[case::ended(
+        container(&json!({ "terminated": { "exitCode": 3, "reason": "Error" } })),
+        Some(("Error", "container main of pod serve-0 has ended with exit code 3", false))
+    )]
+    #[case::evicted(
+        json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory." }),
+        Some(("Evicted", "pod serve-0 has failed: The node was low on resource: memory.", false))
+    )]
+    #[case::unschedulable(
+        json!({ "phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/3 nodes are available.", "lastTransitionTime": "2026-11-22T11:55:00Z",
+        }] }),
+        Some(("Unschedulable", "pod serve-0 can't be scheduled: 0/3 nodes are available.", false))
+    )]
+    fn a_pod_in_trouble_says_which(#[case] status: Value, #[case] expected: Option<(&str, &str, bool)>) {
+        let found = of(&pod(&status));
+        let found = found.as_ref().map(|trouble| (trouble.reason.as_str(), trouble.message.as_str(), trouble.lasting));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_group_is_hopeless_when_a_container_cannot_start_or_nothing_has_changed_for_ten_minutes() {
+        let at = |pod: &Pod, now: Timestamp| outlook(&Group { leader: Some(pod), ..Group::default() }, now);
+        let starting = pod(&container(&json!({ "running": {} })));
+        assert_eq!(at(&starting, now()), Outlook::Open(Duration::from_secs(300)));
+        assert_eq!(at(&starting, "2026-11-22T12:05:00Z".parse().unwrap()), Outlook::Hopeless);
+        let crashing = pod(&container(&json!({ "waiting": { "reason": "CrashLoopBackOff" } })));
+        assert_eq!(at(&crashing, now()), Outlook::Hopeless);
+        // It was ready a minute ago.
+        let lost = pod(&json!({ "phase": "Running", "conditions": [
+            { "type": "Ready", "status": "False", "lastTransitionTime": "2026-11-22T11:59:00Z" },
+        ] }));
+        assert_eq!(at(&lost, now()), Outlook::Open(Duration::from_secs(540)));
+    }
+}

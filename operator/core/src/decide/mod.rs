@@ -18,6 +18,7 @@ mod groups;
 mod restarts;
 mod revisions;
 mod services;
+mod states;
 mod undo;
 mod workers;
 
@@ -39,9 +40,8 @@ use crate::observed::{Group, Observed};
 use crate::owner::is_controlled_by;
 use crate::plan::{Note, Plan, Write};
 use crate::pods;
-use crate::rollout::{self, Budget, Current, GroupState, Rollout, Target};
+use crate::rollout::{self, Budget, Current, Rollout, Target};
 use crate::status;
-use crate::trouble::{self, Outlook};
 
 /// How long to wait for a leader StatefulSet of the same name that is being deleted (upstream's 5 s).
 const LEADER_SET_DELETING: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     let groups = observed.groups(set);
     let revision = revisions::current(set, leader_set, observed, &mut plan);
     let current = leader_set.map(leader_set_now);
-    let states = group_states(set, current, &revision.key, &groups, now, &mut plan);
+    let states = states::of(set, leader_set, &revision.key, &groups, now, &mut plan);
     let rollout = Rollout {
         replicas: u32::try_from(set.replicas()).unwrap_or(0),
         budget: Budget::of(set),
@@ -193,38 +193,6 @@ fn leader_set_now(existing: &StatefulSet) -> Current {
         replicas,
         set_replicas: recorded.and_then(|recorded| recorded.parse().ok()).unwrap_or(replicas),
     }
-}
-
-fn group_states(
-    set: &LeaderWorkerSet,
-    current: Option<Current>,
-    revision_key: &str,
-    groups: &BTreeMap<u32, Group<'_>>,
-    now: Timestamp,
-    plan: &mut Plan,
-) -> Vec<GroupState> {
-    let Some(current) = current else { return Vec::new() };
-    let mut state = |index: u32| {
-        let Some(group) = groups.get(&index) else { return GroupState::MISSING };
-        // A leader on its way out may be ready for as long as its grace lasts; its group isn't.
-        let ready = group.live_leader().is_some() && status::is_ready(group, set);
-        let updated = status::is_updated(group, set, revision_key);
-        if ready || updated {
-            return GroupState { ready, updated, stuck: false };
-        }
-        let stuck = match trouble::outlook(group, now) {
-            Outlook::Hopeless => true,
-            Outlook::Open(until) => {
-                // Time alone makes it stuck, and no event would bring back an update that waits for it.
-                if current.partition > 0 {
-                    plan.requeue_within(until);
-                }
-                false
-            }
-        };
-        GroupState { ready, updated, stuck }
-    };
-    (0..current.replicas).map(&mut state).collect()
 }
 
 /// What the change to the leader StatefulSet means to the set's owner.

@@ -422,3 +422,26 @@ fn leaders_that_failed_or_recovered_since_the_partition_let_them_go_stay_within_
     let deleted: Vec<String> = lines(&plan).into_iter().filter(|line| line.starts_with("delete leader")).collect();
     assert_eq!(deleted, ["delete leader serve-3"]);
 }
+
+#[test]
+fn a_rollout_takes_no_group_down_on_the_strength_of_one_that_is_about_to_start_over() {
+    // Two may be down. Group 3 is updated, and seems ready: a container of it has restarted, so it goes in the same reconcile.
+    let (set, mut observed) = rolling(3, 3);
+    let key =
+        observed.stateful_sets["serve"].metadata.labels.clone().unwrap()["leaderworkerset.sigs.k8s.io/template-revision-hash"]
+            .clone();
+    let partition = |observed: &Observed| {
+        let plan = decide(&set, observed, &Choice::default(), &Advice::default(), now());
+        created(&plan, "serve")["spec"]["updateStrategy"]["rollingUpdate"]["partition"].clone()
+    };
+    let updated = |pod: &mut Value, restarts: i32| {
+        ready(pod);
+        pod["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/template-revision-hash"] = json!(key);
+        pod["status"]["containerStatuses"] =
+            json!([{ "name": "main", "image": "", "imageID": "", "ready": true, "restartCount": restarts }]);
+    };
+    with_leader(&mut observed, 3, |pod| updated(pod, 0));
+    assert_eq!(partition(&observed), 1);
+    with_leader(&mut observed, 3, |pod| updated(pod, 1));
+    assert_eq!(partition(&observed), 2);
+}

@@ -11,6 +11,7 @@ mod gangs;
 mod killer;
 mod replicas;
 mod restarts;
+mod rollouts;
 mod subgroups;
 
 use muster_cluster::Cluster;

@@ -1,0 +1,194 @@
+//! Groups: what is made for a leader, what a ready group is, when it starts over.
+
+use anyhow::ensure;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt;
+use muster_api::conditions::{AVAILABLE, PROGRESSING};
+use muster_cluster::{Namespace, eventually};
+use muster_e2e::{PATIENCE, Set, await_condition, get, status_of};
+use serde_json::{Value, json};
+
+use crate::hands::Hands;
+use crate::site;
+
+fn key(name: &str) -> String {
+    format!("leaderworkerset.sigs.k8s.io/{name}")
+}
+
+#[tokio::test]
+async fn a_group_is_made_for_its_leader_and_ready_when_all_of_it_is() {
+    let site = site("made").await;
+    let hands = Hands::on(&site, "serve", &Set::new("serve").groups(1, 3)).await.unwrap();
+    let leader = hands.create_leader(0).await;
+    assert_eq!(leader.labels()[&key("group-index")], "0");
+    assert_eq!(leader.labels()[&key("group-key")], muster_api::names::group_key(site.name(), "serve-0"));
+    let workers = hands.workers(0).await;
+    let spec = workers.spec.unwrap();
+    assert_eq!((spec.replicas, spec.service_name.as_deref()), (Some(2), Some("serve")));
+    assert_eq!(spec.ordinals.unwrap().start, Some(1));
+    await_condition(&site, "serve", PROGRESSING, "True").await.unwrap();
+    hands.leader_ready(0).await;
+    hands.workers_ready(0).await;
+    await_condition(&site, "serve", AVAILABLE, "True").await.unwrap();
+    let status = status_of(&get(&site, "serve").await.unwrap());
+    assert_eq!((status.ready_replicas, status.updated_replicas), (1, 1));
+}
+
+#[tokio::test]
+async fn a_leader_of_one_needs_no_workers() {
+    let site = site("single").await;
+    let hands = Hands::on(&site, "serve", &Set::new("serve").groups(1, 1)).await.unwrap();
+    hands.create_leader(0).await;
+    hands.leader_ready(0).await;
+    await_condition(&site, "serve", AVAILABLE, "True").await.unwrap();
+    assert!(hands.stateful_set("serve-0").await.is_err(), "a worker StatefulSet of a group of one");
+}
+
+#[tokio::test]
+async fn workers_wait_for_a_leader_that_must_be_ready_first() {
+    let site = site("leader-first").await;
+    let set = Set::new("serve").groups(1, 2).with(&json!({ "spec": { "startupPolicy": "LeaderReady" } }));
+    let hands = Hands::on(&site, "serve", &set).await.unwrap();
+    hands.create_leader(0).await;
+    // A status that was written after the operator has seen the leader says that it has decided not to make workers yet.
+    await_condition(&site, "serve", PROGRESSING, "True").await.unwrap();
+    assert!(hands.stateful_set("serve-0").await.is_err(), "workers before their leader was ready");
+    hands.leader_ready(0).await;
+    hands.workers(0).await;
+}
+
+#[tokio::test]
+async fn each_group_has_a_service_of_its_own_if_the_set_says_so() {
+    let site = site("unique").await;
+    let network = json!({ "spec": { "networkConfig": { "subdomainPolicy": "UniquePerReplica" } } });
+    let hands = Hands::on(&site, "serve", &Set::new("serve").groups(2, 2).with(&network)).await.unwrap();
+    for group in 0..2 {
+        let leader = hands.create_leader(group).await;
+        assert_eq!(leader.spec.unwrap().subdomain, Some(hands.leader(group)));
+        assert_eq!(hands.workers(group).await.spec.unwrap().service_name, Some(hands.leader(group)));
+        let service =
+            eventually(PATIENCE, || async { Ok(site.api::<Service>().get(&hands.leader(group)).await?) }).await.unwrap();
+        let spec = service.spec.unwrap();
+        let selector = [(key("name"), "serve".to_owned()), (key("group-index"), group.to_string())].into();
+        assert_eq!((spec.cluster_ip.as_deref(), spec.selector), (Some("None"), Some(selector)));
+    }
+    assert!(site.api::<Service>().get_opt("serve").await.unwrap().is_none(), "a shared service that nobody needs");
+}
+
+async fn whole<'a>(site: &'a Namespace, restart_policy: &str) -> Hands<'a> {
+    let policy = json!({ "spec": { "leaderWorkerTemplate": { "restartPolicy": restart_policy } } });
+    let hands = Hands::on(site, "serve", &Set::new("serve").groups(1, 3).with(&policy)).await.unwrap();
+    hands.create_leader(0).await;
+    hands.workers(0).await;
+    hands
+}
+
+const RESTARTED: &str = r#"{ "phase": "Running", "containerStatuses": [{ "name": "main", "image": "", "imageID": "", "ready": true, "restartCount": 1 }] }"#;
+
+fn restarted() -> Value {
+    serde_json::from_str(RESTARTED).unwrap()
+}
+
+#[tokio::test]
+async fn a_worker_that_restarts_takes_its_group_along() {
+    let site = site("restart").await;
+    let hands = whole(&site, "RecreateGroupOnPodRestart").await;
+    for rank in 1..3 {
+        hands.create_pod("serve-0", &format!("serve-0-{rank}"), |_| {}).await.unwrap();
+    }
+    hands.pod_status("serve-0-2", restarted()).await;
+    hands.is_leaving("serve-0").await;
+    site.has_event("serve", "RecreateGroup").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_its_leader_owns_itself_takes_its_group_along() {
+    let site = site("direct").await;
+    let hands = whole(&site, "RecreateGroupOnPodRestart").await;
+    let leader: Pod = site.api().get("serve-0").await.unwrap();
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "Pod", "name": "serve-0", "uid": leader.uid(), "controller": true, "blockOwnerDeletion": true,
+    }]);
+    hands.create_pod("serve-0", "serve-0-1", |pod| pod["metadata"]["ownerReferences"] = owner).await.unwrap();
+    hands.pod_status("serve-0-1", restarted()).await;
+    hands.is_leaving("serve-0").await;
+}
+
+#[tokio::test]
+async fn a_group_that_has_not_started_is_forgiven_where_the_set_says_so() {
+    let site = site("forgiven").await;
+    let hands = whole(&site, "RecreateGroupAfterStart").await;
+    hands.leader_ready(0).await;
+    hands.create_pod("serve-0", "serve-0-1", |_| {}).await.unwrap();
+    hands.pod_status("serve-0-1", restarted()).await;
+    hands.create_pod("serve-0", "serve-0-2", |_| {}).await.unwrap();
+    // The last member is pending: the operator has seen the restart by the time it reports on the set's next change.
+    site.kubectl(&["annotate", "lws", "serve", "example.com/note=1"]).await.unwrap();
+    eventually(PATIENCE, || async {
+        let leaders = hands.stateful_set("serve").await?;
+        ensure!(leaders.annotations().contains_key("example.com/note"), "the operator has not looked again");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let leader: Pod = site.api().get("serve-0").await.unwrap();
+    assert_eq!(leader.metadata.deletion_timestamp, None, "the group started over before it had started");
+    hands.pod_status("serve-0-2", json!({ "phase": "Running" })).await;
+    hands.is_leaving("serve-0").await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_with_a_leader_is_nobodys_business_twice() {
+    let site = site("twice").await;
+    let hands = whole(&site, "RecreateGroupOnPodRestart").await;
+    for rank in 1..3 {
+        let name = format!("serve-0-{rank}");
+        hands.create_pod("serve-0", &name, |_| {}).await.unwrap();
+        hands.pod_status(&name, restarted()).await;
+    }
+    hands.is_leaving("serve-0").await;
+    hands.replace_leader(0).await;
+    let successor: Pod = site.api().get("serve-0").await.unwrap();
+    hands.workers(0).await;
+    // The old workers are still there, restarted as they are; they are no members of the new group.
+    site.kubectl(&["annotate", "lws", "serve", "example.com/note=1"]).await.unwrap();
+    eventually(PATIENCE, || async {
+        let leaders = hands.stateful_set("serve").await?;
+        ensure!(leaders.annotations().contains_key("example.com/note"), "the operator has not looked again");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let now: Pod = site.api().get("serve-0").await.unwrap();
+    assert_eq!((now.uid(), now.metadata.deletion_timestamp), (successor.uid(), None));
+}
+
+#[tokio::test]
+async fn a_leader_that_is_bound_already_is_followed_by_its_workers() {
+    let site = site("bound").await;
+    let node = format!("{}-node", site.name());
+    let object = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": node, "labels": { "example.com/rack": "r7" } },
+    });
+    site.apply(&object.to_string()).await.unwrap();
+    let hands = Hands::on(&site, "serve", &Set::new("serve").groups(1, 2).exclusive("example.com/rack")).await.unwrap();
+    hands.create_pod("serve", "serve-0", |pod| pod["spec"]["nodeName"] = json!(node)).await.unwrap();
+    let workers = hands.workers(0).await;
+    let selector = workers.spec.unwrap().template.spec.unwrap().node_selector.unwrap();
+    assert_eq!(selector, [("example.com/rack".to_owned(), "r7".to_owned())].into());
+    site.kubectl(&["delete", "node", &node]).await.unwrap();
+}
+
+#[tokio::test]
+async fn objects_of_others_are_left_as_they_are() {
+    let site = site("others").await;
+    let other =
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "serve" }, "spec": { "ports": [{ "port": 80 }] } });
+    site.apply(&other.to_string()).await.unwrap();
+    let before: Service = site.api().get("serve").await.unwrap();
+    let hands = Hands::on(&site, "serve", &Set::new("serve").groups(1, 2)).await.unwrap();
+    hands.create_leader(0).await;
+    hands.workers(0).await;
+    let after: Service = site.api().get("serve").await.unwrap();
+    assert_eq!(before, after);
+}

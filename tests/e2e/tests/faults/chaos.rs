@@ -1,29 +1,42 @@
-//! Sets come, change and go while the operator is killed; then it must all add up.
+//! Sets come, change, break and go while the operator is killed; then it must all add up.
 //!
-//! About 40 seconds, or `MUSTER_CHAOS_SECONDS`; the seed is printed and can be given with `MUSTER_CHAOS_SEED`.
+//! About 40 seconds, or `MUSTER_CHAOS_SECONDS` (600 for a long night); the seed is printed and can be given with `MUSTER_CHAOS_SEED`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use fastrand::Rng;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::{AVAILABLE, PLACEMENT_PENDING};
 use muster_cluster::eventually;
 use muster_e2e::{Set, Site, condition, objects_of, status_of};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::alone;
 use crate::exclusivity::Exclusivity;
 use crate::killer::{Killer, seed};
+use crate::wholeness::Wholeness;
 
 const POOLS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const SETS: usize = 8;
 /// Longer than elsewhere: a leader that was refused while nobody admitted is tried again with the StatefulSet controller's back-off.
 const PATIENCE: Duration = Duration::from_secs(100);
+
+/// A group that was broken many times starts over less and less often: after a long run, up to 5 minutes later.
+fn patience(seconds: u64) -> Duration {
+    if seconds > 100 { PATIENCE + Duration::from_secs(300) } else { PATIENCE }
+}
+
+/// How many groups a set of this name may have above its replicas: fixed by its number, so that whoever watches knows.
+fn surge(name: &str) -> i32 {
+    let number: i32 = name.trim_start_matches(['x', 's']).parse().unwrap_or(0);
+    i32::from(number % 3 == 0)
+}
 
 /// A set of any kind. Exclusive ones are called `x…` and live in pools, the others `s…` and live beside them.
 fn any(random: &mut Rng, site: &Site, number: usize) -> (String, Set) {
@@ -39,6 +52,8 @@ fn any(random: &mut Rng, site: &Site, number: usize) -> (String, Set) {
     if exclusive {
         set = set.on(site, 8).exclusive(site.key()).annotated("muster.dev/unplaceable", "Hold");
     }
+    let budget = json!({ "maxSurge": surge(&name), "maxUnavailable": random.i32(1..3) });
+    set = set.with(&json!({ "spec": { "rolloutStrategy": { "type": "RollingUpdate", "rollingUpdateConfiguration": budget } } }));
     if random.bool() {
         set = set.annotated("muster.dev/placement-policy", if exclusive { site.name() } else { "none" });
     }
@@ -50,12 +65,50 @@ async fn shake(random: &mut Rng, site: &Site) {
     let number = random.usize(0..SETS);
     let (name, set) = any(random, site, number);
     let replicas = format!("--replicas={}", random.u32(0..4));
-    let _ = match random.u32(0..10) {
+    let _ = match random.u32(0..16) {
         0..5 => create(site, &set).await,
         5..8 => site.kubectl(&["scale", "lws", &name, &replicas]).await,
-        _ => site.kubectl(&["delete", "lws", &name, "--wait=false"]).await,
+        8..10 => site.kubectl(&["delete", "lws", &name, "--wait=false"]).await,
+        10..13 => update(site, &name, random.u32(..)).await,
+        _ => break_something(site, random).await,
     };
     tokio::time::sleep(Duration::from_millis(random.u64(50..700))).await;
+}
+
+/// A new template.
+async fn update(site: &Site, name: &str, release: u32) -> Result<String> {
+    let labels = json!({ "metadata": { "labels": { "release": release.to_string() } } });
+    let patch = json!({ "spec": { "leaderWorkerTemplate": { "workerTemplate": labels } } }).to_string();
+    site.kubectl(&["patch", "lws", name, "--type=merge", "-p", &patch]).await
+}
+
+/// One to three pods of any groups: deleted, failed, or with a container that was restarted; or the StatefulSet of a group's workers.
+async fn break_something(site: &Site, random: &mut Rng) -> Result<String> {
+    let mut pods = site.api::<Pod>().list(&ListParams::default()).await?.items;
+    random.shuffle(&mut pods);
+    for pod in pods.iter().take(random.usize(1..4)) {
+        let name = pod.name_any();
+        match random.u32(0..4) {
+            0 => drop(site.api::<Pod>().delete(&name, &DeleteParams::default()).await?),
+            1 => {
+                set_status(site, &name, json!({ "phase": "Failed", "reason": "Evicted" })).await?;
+                site.api::<Pod>().delete(&name, &DeleteParams::default()).await?;
+            }
+            2 => {
+                let restarted = json!([{ "name": "main", "image": "", "imageID": "", "ready": true, "restartCount": 1 }]);
+                set_status(site, &name, json!({ "containerStatuses": restarted })).await?;
+            }
+            // The name of a leader is that of its workers' StatefulSet, too; that of a worker is nothing's.
+            _ => drop(site.api::<StatefulSet>().delete(&name, &DeleteParams::default()).await?),
+        }
+    }
+    Ok(String::new())
+}
+
+async fn set_status(site: &Site, pod: &str, status: Value) -> Result<()> {
+    let patch = Patch::Merge(json!({ "status": status }));
+    site.api::<Pod>().patch_status(pod, &PatchParams::default(), &patch).await?;
+    Ok(())
 }
 
 /// Creates only: what a set is must not change under it here.
@@ -111,6 +164,7 @@ async fn after_any_mess_everything_adds_up_and_nothing_is_left() {
     cluster.kubectl_with(&["apply", "-f", "-"], &policy.to_string()).await.unwrap();
 
     let watch = Exclusivity::watch(&site, "x").await.unwrap();
+    let whole = Wholeness::watch(&site, surge);
     let killer = Killer::start(cluster, seed);
     let mut random = Rng::with_seed(seed);
     let began = Instant::now();
@@ -119,7 +173,13 @@ async fn after_any_mess_everything_adds_up_and_nothing_is_left() {
     }
     let kills = killer.stop(cluster).await;
     let settled = Instant::now();
-    eventually(PATIENCE, || adds_up(&site)).await.unwrap();
+    eventually(patience(seconds), || async {
+        adds_up(&site).await?;
+        let sets = objects_of(&site, "lws").await?.into_iter().collect::<Vec<_>>();
+        whole.check(&site, &sets).await
+    })
+    .await
+    .unwrap();
     println!("{kills} kills; everything added up after {:.1?}", settled.elapsed());
 
     site.kubectl(&["delete", "lws", "--all"]).await.unwrap();
@@ -134,6 +194,7 @@ async fn after_any_mess_everything_adds_up_and_nothing_is_left() {
     .await
     .unwrap();
     let moments = watch.finish().unwrap();
-    println!("{moments} moments");
+    let pieces = whole.finish().unwrap();
+    println!("{moments} moments, {pieces} compositions of groups");
     cluster.kubectl(&["delete", "placementpolicy", site.name()]).await.unwrap();
 }

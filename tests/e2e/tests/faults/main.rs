@@ -13,6 +13,7 @@ mod replicas;
 mod restarts;
 mod rollouts;
 mod subgroups;
+mod wholeness;
 
 use muster_cluster::Cluster;
 use tokio::sync::{Mutex, MutexGuard};

@@ -62,6 +62,12 @@ impl Layout {
         self.bin.join("stages")
     }
 
+    /// The command line tool, built beside the operator.
+    #[must_use]
+    pub fn muster(&self) -> PathBuf {
+        self.operator.with_file_name("muster")
+    }
+
     /// The administrator's kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {

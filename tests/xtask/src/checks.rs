@@ -141,8 +141,8 @@ pub(crate) fn cluster_tests(cache: &Cache) -> Command {
 }
 
 fn cluster(cache: &Cache) -> Result<()> {
-    let operator = cache.cargo(&["build", "--package", "muster-operator", "--bins"]);
-    work::run("building the operator", operator, &cache.log("operator"))?;
+    let operator = cache.cargo(&["build", "--package", "muster-operator", "--package", "muster-cli", "--bins"]);
+    work::run("building the operator and muster", operator, &cache.log("operator"))?;
     let mut tests = cluster_tests(cache);
     tests.args(["--package", "muster-cluster", "--package", "muster-e2e"]);
     work::run("tests against the control plane", tests, &cache.log("cluster"))

@@ -97,8 +97,9 @@ fn run(task: Task, cache: &Cache) -> Result<()> {
 fn programs(cache: &Cache) -> Result<()> {
     go::build(cache)?;
     policies::build(&cache.root, &cache.folder)?;
-    let build = cache.cargo(&["build", "--package", "muster-operator", "--package", "muster-cluster", "--bins"]);
-    work::run("building the operator", build, &cache.log("operator"))
+    let packages = ["--package", "muster-operator", "--package", "muster-cli", "--package", "muster-cluster"];
+    let build = cache.cargo(&[&["build", "--bins"], &packages[..]].concat());
+    work::run("building the operator and muster", build, &cache.log("operator"))
 }
 
 /// Stops what `up` started. On a machine where nothing was ever built there is nothing to stop.

@@ -53,7 +53,7 @@ impl Up {
         let started = Instant::now();
         let plane = step("control plane", ControlPlane::start(&layout, self.api_port)).await?;
         let client = plane.client().await?;
-        let kubectl = install_kubectl(&layout)?;
+        let kubectl = install_tools(&layout)?;
 
         let fleet = Fleet::of(self.nodes);
         step(&format!("{} simulated nodes", self.nodes), fleet.create(&client)).await?;
@@ -121,14 +121,17 @@ async fn step<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T>
     done
 }
 
-/// Puts a `kubectl` next to the state that talks to this cluster, and returns its folder.
-fn install_kubectl(layout: &Layout) -> Result<PathBuf> {
+/// Puts `kubectl` and `muster` (also as kubectl's plugin) next to the state, and returns their folder.
+fn install_tools(layout: &Layout) -> Result<PathBuf> {
     let folder = layout.state.join("bin");
     fs::create_dir_all(&folder)?;
-    let script = format!("#!/bin/sh\nexec '{}' kubectl \"$@\"\n", layout.controlplane().display());
-    let path = folder.join("kubectl");
-    fs::write(&path, script).with_context(|| format!("writing {}", path.display()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    let kubectl = format!("'{}' kubectl", layout.controlplane().display());
+    let muster = format!("'{}'", layout.muster().display());
+    for (name, command) in [("kubectl", &kubectl), ("muster", &muster), ("kubectl-muster", &muster)] {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\nexec {command} \"$@\"\n")).with_context(|| format!("writing {}", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
     Ok(folder)
 }
 
@@ -152,7 +155,8 @@ fn next(layout: &Layout, kubectl: &std::path::Path, took: Duration, failed: &[&s
   export PATH={}:$PATH
 
 Try next:
-  kubectl get lws,pods -o wide                       the sets, and where each group's pods are
+  muster status -A                                   the sets; `muster status NAME -w` shows one's groups and pods, live
+  muster topology                                    the node pools, and which group is where
   kubectl scale lws --all --replicas=3               one more group, in a node pool of its own
   kubectl get events --sort-by=.lastTimestamp        what the operator did, and why
 

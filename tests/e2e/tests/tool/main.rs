@@ -1,0 +1,88 @@
+//! The command line tool against a real cluster, as a person runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up must fail")]
+
+use std::process::Command;
+
+use muster_api::conditions::PLACEMENT_PENDING;
+use muster_cluster::Cluster;
+use muster_e2e::{Set, Site, await_condition, await_ready};
+use serde_json::Value;
+
+/// What `muster` prints; an error is what it says instead.
+async fn muster(site: &Site, args: &[&str]) -> Result<String, String> {
+    let layout = Cluster::shared().await.plane().layout();
+    let mut command = Command::new(layout.muster());
+    command.args(["--namespace", site.name()]).args(args).env("KUBECONFIG", layout.kubeconfig());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+/// Two groups that have a pool each, and a third that has none.
+async fn three_groups_on_two_pools() -> Site {
+    let mut site = Site::new("tool").await.unwrap();
+    for pool in ["a", "b"] {
+        site.pool(pool, 2).await.unwrap();
+    }
+    let set = Set::new("serve").groups(2, 2).on(&site, 8).exclusive(site.key()).annotated("muster.dev/unplaceable", "Hold");
+    site.apply(&set.manifest()).await.unwrap();
+    await_ready(&site, "serve").await.unwrap();
+    site.apply(&set.groups(3, 2).manifest()).await.unwrap();
+    await_condition(&site, "serve", PLACEMENT_PENDING, "True").await.unwrap();
+    site
+}
+
+#[tokio::test]
+async fn a_person_sees_what_runs_what_waits_and_why() {
+    let site = three_groups_on_two_pools().await;
+
+    let all = muster(&site, &["status"]).await.unwrap();
+    let row = all.lines().find(|line| line.contains("serve")).unwrap();
+    assert!(row.contains("2/3") && row.contains(PLACEMENT_PENDING), "{all}");
+
+    let tree = muster(&site, &["status", "serve"]).await.unwrap();
+    assert!(tree.starts_with(&format!("{}/serve  2 of 3 groups ready, 2 pods each\n", site.name())), "{tree}");
+    for line in [format!("├─ group 0   Ready        {}=", site.key()), "└─ group 2   Pending".to_owned(), "serve-1-1".to_owned()] {
+        assert!(tree.contains(&line), "no {line:?} in\n{tree}");
+    }
+
+    let explained = muster(&site, &["explain", "serve", "2"]).await.unwrap();
+    assert!(explained.starts_with("group 2 waiting:"), "{explained}");
+    for domain in ["a", "b"] {
+        let line = explained.lines().find(|line| line.trim_start().starts_with(&format!("{domain} "))).unwrap();
+        assert!(line.contains(&format!("held by {}/serve group", site.name())), "{explained}");
+    }
+    let explained = muster(&site, &["explain", "serve", "0"]).await.unwrap();
+    assert!(explained.contains("placed") && explained.contains("by exclusive"), "{explained}");
+
+    let map = muster(&site, &["topology", "--level", site.key()]).await.unwrap();
+    let lines: Vec<&str> = map.lines().collect();
+    assert_eq!(lines[0], site.key());
+    assert!(lines[1].starts_with("a  ") && lines[2].starts_with("b  "), "{map}");
+    assert!(lines[1..3].iter().all(|line| line.contains(&format!("{}/serve-", site.name()))), "{map}");
+}
+
+#[tokio::test]
+async fn a_program_reads_the_same_as_json() {
+    let site = three_groups_on_two_pools().await;
+    let read = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    let tree = read(muster(&site, &["status", "serve", "-o", "json"]).await.unwrap());
+    assert_eq!((&tree["ready"], &tree["replicas"], &tree["groups"][2]["phase"]), (&2.into(), &3.into(), &"Pending".into()));
+    let explained = read(muster(&site, &["explain", "serve", "2", "-o", "json"]).await.unwrap());
+    assert_eq!(explained[0]["domains"].as_array().unwrap().len(), 2);
+    let drawn = muster(&site, &["topology", "--level", site.key(), "-o", "html"]).await.unwrap();
+    assert!(drawn.starts_with("<!doctype html>") && drawn.contains("serve-0-1"), "{drawn}");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_with_the_remedy() {
+    let site = Site::new("tool").await.unwrap();
+    let said = muster(&site, &["status", "nothing"]).await.unwrap_err();
+    let expected = format!("error: there is no LeaderWorkerSet \"nothing\" in namespace {:?}; `muster status -A` lists all\n", site.name());
+    assert_eq!(said, expected);
+    let said = muster(&site, &["topology", "--level", "example.com/nothing"]).await.unwrap_err();
+    assert!(said.starts_with("error: no node has the label example.com/nothing"), "{said}");
+}

@@ -45,7 +45,8 @@ async fn a_person_sees_what_runs_what_waits_and_why() {
 
     let tree = muster(&site, &["status", "serve"]).await.unwrap();
     assert!(tree.starts_with(&format!("{}/serve  2 of 3 groups ready, 2 pods each\n", site.name())), "{tree}");
-    for line in [format!("├─ group 0   Ready        {}=", site.key()), "└─ group 2   Pending".to_owned(), "serve-1-1".to_owned()] {
+    for line in [format!("├─ group 0   Ready        {}=", site.key()), "└─ group 2   Pending".to_owned(), "serve-1-1".to_owned()]
+    {
         assert!(tree.contains(&line), "no {line:?} in\n{tree}");
     }
 
@@ -81,7 +82,8 @@ async fn a_program_reads_the_same_as_json() {
 async fn what_is_not_there_is_said_with_the_remedy() {
     let site = Site::new("tool").await.unwrap();
     let said = muster(&site, &["status", "nothing"]).await.unwrap_err();
-    let expected = format!("error: there is no LeaderWorkerSet \"nothing\" in namespace {:?}; `muster status -A` lists all\n", site.name());
+    let expected =
+        format!("error: there is no LeaderWorkerSet \"nothing\" in namespace {:?}; `muster status -A` lists all\n", site.name());
     assert_eq!(said, expected);
     let said = muster(&site, &["topology", "--level", "example.com/nothing"]).await.unwrap_err();
     assert!(said.starts_with("error: no node has the label example.com/nothing"), "{said}");

@@ -52,7 +52,7 @@ pub(crate) fn explain(world: &World, namespace: &str, name: &str, only: Option<u
         explained.push(match (group.leader, question) {
             (None, _) => simple(index, "no leader", "its leader pod does not exist yet"),
             (Some(_), Some(question)) => in_question(world, placed, question),
-            (Some(leader), None) => settled(index, &standing(leader, choice.exclusive.as_deref())),
+            (Some(leader), None) => settled(index, &standing(leader, choice)),
         });
     }
     if explained.is_empty() {
@@ -83,7 +83,9 @@ fn settled(group: u32, standing: &Standing) -> Explained {
 
 fn told(record: &Record) -> String {
     let place = record.level.as_deref().zip(record.domain.as_deref()).map(|(level, domain)| format!("in {level}={domain}"));
-    format!("{} by {}: {}", place.unwrap_or_else(|| "on any node".to_owned()), record.by, record.reason.message)
+    let place = place.unwrap_or_else(|| "on any node".to_owned());
+    let subgroups = record.subgroups.as_ref().map(|subgroups| format!(", its subgroups in {subgroups}")).unwrap_or_default();
+    format!("{place}{subgroups} by {}: {}", record.by, record.reason.message)
 }
 
 /// Every domain, as the operator's index sees it now.
@@ -99,7 +101,7 @@ fn in_question(world: &World, placed: &Placed, question: &Question<'_>) -> Expla
         Concern::Bound { node, .. } => {
             simple(question.group, "bound", format!("its leader is on node {node}, its workers follow"))
         }
-        Concern::Stuck { message } => simple(question.group, "stuck", message.clone()),
+        Concern::Stuck { message, .. } => simple(question.group, "stuck", message.clone()),
     };
     match placing::explain(&asked, &snapshot, question.group) {
         Some((_, explanation)) => Explained {
@@ -113,23 +115,8 @@ fn in_question(world: &World, placed: &Placed, question: &Question<'_>) -> Expla
 }
 
 fn domain(report: &DomainReport) -> Domain {
-    let (fits, why) = match &report.verdict {
-        Verdict::Fits { leftover } => (true, format!("has room, and for {leftover} pods more")),
-        Verdict::NotEnoughSlots { have, need } => (false, format!("room for {have} of {need} pods")),
-        Verdict::Held { by } => (false, format!("held by {by}")),
-        Verdict::NoEligibleNodes { tainted, unready, unschedulable, filtered, avoided } => {
-            let counts = [
-                (tainted, "tainted"),
-                (unready, "not ready"),
-                (unschedulable, "cordoned"),
-                (filtered, "not matched by the pods' selectors"),
-                (avoided, "avoided"),
-            ];
-            let named = counts.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} {what}"));
-            (false, format!("no node for such pods: {}", named.collect::<Vec<_>>().join(", ")))
-        }
-    };
-    Domain { name: report.domain.clone(), fits, why }
+    let fits = matches!(report.verdict, Verdict::Fits { .. });
+    Domain { name: report.domain.clone(), fits, why: report.verdict.to_string() }
 }
 
 pub(crate) fn render(explained: &[Explained]) -> String {

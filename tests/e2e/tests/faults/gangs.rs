@@ -72,7 +72,7 @@ async fn live_sets_keep_their_pods_and_waiting_gangs_are_let_go(cluster: &Cluste
         Ok(())
     })
     .await?;
-    site.has_event("new", "GangChanged").await?;
+    eventually(PATIENCE, || site.has_event("new", "GangChanged")).await?;
     assert_eq!(uids(&site, "old").await?, before);
     site.pool("b", 1).await?;
     await_groups(&site, "new", 1).await.map(drop)

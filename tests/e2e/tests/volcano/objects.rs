@@ -128,7 +128,7 @@ async fn a_pod_group_that_somebody_changes_or_deletes_is_put_right() -> Result<(
         Ok(())
     };
     eventually(PATIENCE, is_as_written).await?;
-    namespace.has_event("train", "Repaired").await?;
+    eventually(PATIENCE, || namespace.has_event("train", "Repaired")).await?;
 
     let uid = pod_groups(&namespace).get(&name).await?.uid();
     pod_groups(&namespace).delete(&name, &DeleteParams::default()).await?;

@@ -13,7 +13,7 @@ use muster_api::leader_worker_set::RestartPolicyType;
 use muster_api::names::annotation;
 
 use crate::observed::Group;
-use crate::owner::is_controlled_by;
+use crate::owner::{controller, is_controlled_by};
 use crate::pods;
 use crate::status::size_of;
 use crate::trouble;
@@ -61,7 +61,8 @@ pub fn judge(set: &LeaderWorkerSet, group: &Group<'_>) -> Verdict {
     let known = pods::annotation(leader, annotation::MEMBERS).map(read).unwrap_or_default();
     if group.worker_set.is_none() {
         // The workers that were there are gone with their StatefulSet, and a new one would make strangers to this leader.
-        let bereft = recreates && !known.is_empty();
+        // Unless they were left behind on purpose (`--cascade=orphan`): the next StatefulSet takes those in as they are.
+        let bereft = recreates && !known.is_empty() && orphans(group) != known;
         let loss = || Loss { pod: format!("{}-1", pods::name(leader)), why: "its worker StatefulSet was deleted".to_owned() };
         return if bereft { Verdict::StartOver(loss()) } else { Verdict::Fine };
     }
@@ -127,7 +128,18 @@ fn present(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod) -> Members {
     let size = size_of(leader, set);
     let stays = |worker: &Pod| is_member(group, leader, worker) && !pods::is_deleting(worker);
     let staying = group.workers.iter().filter(|(rank, worker)| **rank < size && stays(worker));
-    staying.map(|(rank, worker)| (*rank, pods::uid(worker).chars().take(8).collect())).collect()
+    staying.map(|(rank, worker)| (*rank, short_uid(worker))).collect()
+}
+
+/// Workers that nobody answers for, and that are not leaving.
+fn orphans(group: &Group<'_>) -> Members {
+    let left = |worker: &Pod| controller(&worker.metadata).is_none() && !pods::is_deleting(worker);
+    let left = group.workers.iter().filter(|(_, worker)| left(worker));
+    left.map(|(rank, worker)| (*rank, short_uid(worker))).collect()
+}
+
+fn short_uid(pod: &Pod) -> String {
+    pods::uid(pod).chars().take(8).collect()
 }
 
 /// The members to write down: all once the group is complete, and before that those that run, because others may rely on them.

@@ -159,6 +159,20 @@ fn a_group_whose_worker_stateful_set_was_deleted_starts_over() {
 }
 
 #[test]
+fn workers_that_were_orphaned_on_purpose_wait_for_their_next_stateful_set() {
+    let orphaned = |pods: &mut Vec<Value>| pods[1..].iter_mut().for_each(|pod| pod["metadata"]["ownerReferences"] = json!([]));
+    let mut observed = group(Some(WHOLE), orphaned);
+    observed.stateful_sets.clear();
+    assert_eq!(verdict(EAGER, &observed), Verdict::Fine);
+    let mut one_is_gone = group(Some(WHOLE), |pods| {
+        orphaned(pods);
+        pods.pop();
+    });
+    one_is_gone.stateful_sets.clear();
+    assert_eq!(pod_lost(verdict(EAGER, &one_is_gone)).as_deref(), Some("serve-0-1"));
+}
+
+#[test]
 fn pods_made_by_hand_without_stateful_sets_start_over_too() {
     let mut observed = group(None, |pods| {
         pods[1]["metadata"]["ownerReferences"][0]["uid"] = json!(LEADER);

@@ -194,3 +194,29 @@ async fn labels_and_annotations_of_a_set_follow_on_its_leader_stateful_set_and_r
     assert_eq!(uids(&namespace, "vllm").await?, before);
     Ok(())
 }
+
+#[tokio::test]
+async fn workers_that_were_orphaned_on_purpose_are_taken_in_again_as_they_are() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("drift").await?;
+    namespace.apply(&Set::new("vllm").groups(1, 3).manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    eventually(PATIENCE, || async {
+        let leader = pods(&namespace, "vllm").await?.remove("vllm-0").context("no leader")?;
+        leader.annotations().get("muster.dev/members").cloned().context("its workers are not written down")
+    })
+    .await?;
+    let before = uids(&namespace, "vllm").await?;
+    let first = namespace.api::<StatefulSet>().get("vllm-0").await?.uid();
+    namespace.kubectl(&["delete", "statefulset", "vllm-0", "--cascade=orphan"]).await?;
+    eventually(PATIENCE, || async {
+        let next = namespace.api::<StatefulSet>().get("vllm-0").await?;
+        ensure!(next.uid() != first, "it is still the first one");
+        let status = next.status.clone().unwrap_or_default();
+        ensure!(status.ready_replicas == Some(2), "{status:?}");
+        Ok(())
+    })
+    .await?;
+    await_ready(&namespace, "vllm").await?;
+    assert_eq!(uids(&namespace, "vllm").await?, before);
+    Ok(())
+}

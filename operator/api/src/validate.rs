@@ -13,6 +13,7 @@ mod subgroup;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tpu;
 mod warnings;
 
 use crate::field::FieldError;
@@ -25,6 +26,7 @@ pub fn validate_create(set: &LeaderWorkerSet) -> Verdict {
     let mut verdict = Verdict { errors: contract(set, None), warnings: warnings::of(set, None) };
     extras::check(set, None, &mut verdict);
     template::check(set, None, &mut verdict);
+    tpu::check(set, None, &mut verdict);
     verdict
 }
 
@@ -38,6 +40,7 @@ pub fn validate_update(old: &LeaderWorkerSet, new: &LeaderWorkerSet) -> Verdict 
     check_subdomain_stays(new, &mut verdict.errors);
     extras::check(new, Some(old), &mut verdict);
     template::check(new, Some(old), &mut verdict);
+    tpu::check(new, Some(old), &mut verdict);
     verdict
 }
 

@@ -21,4 +21,5 @@ mod stages;
 mod startup;
 mod subgroups;
 mod templates;
+mod tpu;
 mod unplaceable;

@@ -4,7 +4,9 @@
 //!
 //! ```text
 //!  decide ─► revisions   which template is current; keep it as a ControllerRevision
+//!         ─► states      how the rollout sees each group
 //!         ─► leaders     the leader StatefulSet (rollout arithmetic in `rollout`), the shared service
+//!         ─► restarts    which groups start over, wait to or have failed
 //!         ─► groups      per group: service, placement, PodGroup, workers
 //!         ─► claims      volume claims of workers: kept as long as the set, gone with what is scaled away
 //!         ─► status
@@ -52,6 +54,7 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     if set.metadata.deletion_timestamp.is_some() {
         return plan;
     }
+    let leader_set = observed.leader_set(set);
     if let Some(wanted) = set.annotation(annotation::UNDO_TO) {
         // What comes back by it is another set to decide about.
         undo::plan(set, observed, wanted, &mut plan);
@@ -60,20 +63,8 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     if let Some(after) = advice.recheck {
         plan.requeue_within(after);
     }
-    let leader_set = observed.leader_set(set);
-    match leader_set {
-        Some(existing) if !is_controlled_by(&existing.metadata, set.metadata.uid.as_deref()) => {
-            plan.taken.push(foreign::object("apps/v1", "StatefulSet", &existing.metadata));
-            let mut status = set.status.clone().unwrap_or_default();
-            foreign::report(&mut status, &mut plan, set.metadata.generation, now);
-            plan.status = (set.status.as_ref() != Some(&status)).then_some(status);
-            return plan;
-        }
-        Some(existing) if existing.metadata.deletion_timestamp.is_some() => {
-            plan.requeue_within(LEADER_SET_DELETING);
-            return plan;
-        }
-        Some(_) | None => {}
+    if leader_set.is_some_and(|existing| is_in_the_way(set, existing, now, &mut plan)) {
+        return plan;
     }
 
     let groups = observed.groups(set);
@@ -92,9 +83,8 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     claims::keep(&fates, &mut plan);
     let target = apply_leader_set(set, &rollout, &revision.key, &groups, &mut plan);
     services::shared(set, observed, &groups, &revision, &mut plan);
-    let replace = leader_set.map(|existing| replaceable(existing, &rollout, target)).unwrap_or_default();
-    let replace: BTreeSet<u32> =
-        replace.into_iter().filter(|index| groups.get(index).is_some_and(|group| is_outdated(group, &revision.key))).collect();
+    let mut replace = leader_set.map(|existing| replaceable(existing, &rollout, target)).unwrap_or_default();
+    replace.retain(|index| groups.get(index).is_some_and(|group| is_outdated(group, &revision.key)));
     let restarts = restarts::decide(set, observed, &groups, &replace, now, &mut plan);
     let inputs =
         groups::Inputs { set, observed, current: &revision, choice, advice, replace: &replace, restarts: &restarts, target };
@@ -128,6 +118,23 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
         plan.notes.extend(outcome.notes);
     }
     plan
+}
+
+/// Whether the leader StatefulSet that there is leaves nothing to decide: somebody else's is reported, one that is being deleted is
+/// waited for.
+fn is_in_the_way(set: &LeaderWorkerSet, existing: &StatefulSet, now: Timestamp, plan: &mut Plan) -> bool {
+    if !is_controlled_by(&existing.metadata, set.metadata.uid.as_deref()) {
+        plan.taken.push(foreign::object("apps/v1", "StatefulSet", &existing.metadata));
+        let mut status = set.status.clone().unwrap_or_default();
+        foreign::report(&mut status, plan, set.metadata.generation, now);
+        plan.status = (set.status.as_ref() != Some(&status)).then_some(status);
+        return true;
+    }
+    let leaves = existing.metadata.deletion_timestamp.is_some();
+    if leaves {
+        plan.requeue_within(LEADER_SET_DELETING);
+    }
+    leaves
 }
 
 /// Applies the leader StatefulSet at the rollout's next step and says what changes.

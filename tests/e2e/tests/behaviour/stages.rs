@@ -66,12 +66,12 @@ async fn stage(
     .await
 }
 
-/// Lets leaders go that wait behind the gate of the new template.
+/// Lets leaders go that wait behind the gate of the new template. The simulated kubelet deletes by name, and on a slow machine it may delete
+/// a pod's successor once more; the one after that waits again.
 async fn let_go(namespace: &Namespace, leaders: &[&str]) -> Result<()> {
+    const OPEN: &str = r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#;
     for leader in leaders {
-        namespace
-            .kubectl(&["patch", "pod", leader, "--type=json", "-p", r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#])
-            .await?;
+        eventually(PATIENCE, || async { namespace.kubectl(&["patch", "pod", leader, "--type=json", "-p", OPEN]).await }).await?;
     }
     Ok(())
 }

@@ -88,8 +88,14 @@ async fn placement(pod: &Value, namespace: &str, lookup: &impl Lookup) -> anyhow
         Some(set) => Some(set),
         None => lookup.fetch_set(namespace, name).await?,
     };
-    // A leader that outlives its set for a moment is nobody's to place.
-    let Some(set) = set else { return Ok(Placement::None) };
+    // A leader that outlives its set for a moment is nobody's to place. The scheduler must not have one that wants a domain for
+    // itself: it would put it into another group's. Its template still says so.
+    let Some(set) = set else {
+        let wants_domain = [annotation::EXCLUSIVE_TOPOLOGY, annotation::SUBGROUP_EXCLUSIVE_TOPOLOGY];
+        let exclusive = wants_domain.iter().any(|key| metadata("annotations", key).is_some());
+        let queued = metadata("labels", label::KUEUE_QUEUE).is_some();
+        return Ok(if exclusive && !queued { Placement::Gate } else { Placement::None });
+    };
     let namespace_annotations = match lookup.namespace_annotations(namespace) {
         Some(annotations) => annotations,
         None => lookup.fetch_namespace_annotations(namespace).await?,

@@ -307,6 +307,14 @@ async fn leaders_are_gated_when_their_set_is_placed(#[case] set: &str, #[case] g
     assert_eq!(pod["metadata"]["fieldOfTheFuture"], 1);
 }
 
+#[tokio::test]
+async fn a_leader_that_outlives_its_exclusive_set_gets_no_place_of_the_schedulers() {
+    let mut object = leader("gone");
+    object["metadata"]["annotations"]["leaderworkerset.sigs.k8s.io/exclusive-topology"] = json!("rack");
+    let response = start().connect().await.review(MUTATE_POD, &review("CREATE", &object, &Value::Null)).await;
+    assert_eq!(patched(&object, &response)["spec"]["schedulingGates"], json!([{"name": "muster.dev/placement"}]));
+}
+
 /// A worker of group 0 of a set, whose StatefulSet has this UID.
 fn worker(set: &str, owner: &str) -> Value {
     let mut pod = leader(set);

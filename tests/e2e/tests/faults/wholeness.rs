@@ -21,6 +21,8 @@ type Members = BTreeSet<String>;
 struct Seen {
     /// By `set/group`, every composition that it was ever complete in.
     complete: BTreeMap<String, BTreeSet<Members>>,
+    /// The leader that each worker StatefulSet belongs to: UID to UID.
+    leaders: HashMap<String, String>,
     faults: BTreeSet<String>,
 }
 
@@ -35,7 +37,7 @@ impl Wholeness {
     pub(crate) fn watch(site: &Site, surge: fn(&str) -> i32) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let groups = tokio::spawn(follow_pods(site, seen.clone()));
-        let sets = tokio::spawn(follow_leader_sets(site, seen.clone(), surge));
+        let sets = tokio::spawn(follow_stateful_sets(site, seen.clone(), surge));
         Self { seen, tasks: vec![groups, sets] }
     }
 
@@ -114,19 +116,35 @@ fn follow_pods(site: &Site, seen: Arc<Mutex<Seen>>) -> impl Future<Output = ()> 
             let members: Vec<&Pod> = pods.values().filter(|pod| group_of(pod).as_ref() == Some(&group)).collect();
             let size = members.iter().find_map(|pod| pod.annotations().get(annotation::SIZE)?.parse().ok());
             let works = |pod: &&Pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
-            if size == Some(members.len()) && members.iter().all(works) {
+            let mut seen = seen.lock().unwrap();
+            if size == Some(members.len()) && members.iter().all(works) && of_one_leader(&members, &seen.leaders) {
                 let members = members.iter().filter_map(|pod| pod.uid()).collect();
-                seen.lock().unwrap().complete.entry(group).or_default().insert(members);
+                seen.complete.entry(group).or_default().insert(members);
             }
         }
     }
 }
 
-fn follow_leader_sets(site: &Site, seen: Arc<Mutex<Seen>>, surge: fn(&str) -> i32) -> impl Future<Output = ()> + use<> {
+/// Whether all workers are of the leader that is there, and none of its predecessor's: those are on their way out, whether they show
+/// it yet or not.
+fn of_one_leader(members: &[&Pod], leaders: &HashMap<String, String>) -> bool {
+    let rank = |pod: &Pod| pod.labels().get(label::WORKER_INDEX).cloned();
+    let leader = members.iter().find(|pod| rank(pod).as_deref() == Some("0")).and_then(|pod| pod.uid());
+    let own = |pod: &&&Pod| {
+        let by = pod.owner_references().first().and_then(|owner| leaders.get(&owner.uid));
+        by.is_some() && by == leader.as_ref()
+    };
+    members.iter().filter(|pod| rank(pod).as_deref() != Some("0")).all(|pod| own(&pod))
+}
+
+fn follow_stateful_sets(site: &Site, seen: Arc<Mutex<Seen>>, surge: fn(&str) -> i32) -> impl Future<Output = ()> + use<> {
     let mut events = watcher(site.api::<StatefulSet>(), watcher::Config::default()).boxed();
     async move {
         while let Some(event) = events.next().await {
             let Ok(Event::Apply(object) | Event::InitApply(object)) = event else { continue };
+            if let (Some(uid), Some(owner)) = (object.uid(), object.owner_references().iter().find(|owner| owner.kind == "Pod")) {
+                seen.lock().unwrap().leaders.insert(uid, owner.uid.clone());
+            }
             let (name, recorded) = (object.name_any(), object.annotations().get(annotation::REPLICAS));
             let Some(wanted) = recorded.and_then(|replicas| replicas.parse::<i32>().ok()) else { continue };
             let replicas = object.spec.and_then(|spec| spec.replicas).unwrap_or(1);

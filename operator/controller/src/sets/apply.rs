@@ -72,11 +72,7 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
         // It has its own function, because it is skipped when it stands.
         Write::ApplyLeaderSet { .. } => Ok(false),
         Write::CreateRevision(object) => revision::create_numbered(cx, namespace, object).await,
-        Write::PatchRevision { name, patch } => {
-            let api: Api<ControllerRevision> = Api::namespaced(client(), namespace);
-            caches.revisions.put(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?);
-            Ok(true)
-        }
+        Write::PatchRevision { name, patch } => revision::patch(cx, namespace, name, patch).await,
         Write::UndoSet { patch, forget } => revision::undo(cx, set, patch, forget).await,
         Write::CreateService(object) => {
             create::<Service>(cx, namespace, object, |created| caches.services.put(prune::service(created))).await
@@ -172,7 +168,7 @@ where
 {
     // Templates are raw JSON, so the request is made by hand and not from a typed object that would drop what it doesn't know.
     let url = K::url_path(&(), Some(namespace));
-    let body = object.to_string().into_bytes();
+    let body = as_go_writes(&object.to_string()).into_bytes();
     let request = kube::core::Request::new(url).create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
     match cx.client.request::<K>(request).await {
         Ok(created) => {
@@ -182,6 +178,21 @@ where
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// JSON with `<`, `>`, `&` and two line separators spelled as Go's encoder spells them; it means the same.
+///
+/// The API server keeps the data of a ControllerRevision byte for byte as they came and lets nobody change them. A patch of its labels
+/// passes through Go's encoder, and would be refused for data that are not spelled its way already.
+fn as_go_writes(json: &str) -> String {
+    let mut spelled = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => spelled.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => spelled.push(character),
+        }
+    }
+    spelled
 }
 
 /// Deletes a leader after its dependents.
@@ -337,5 +348,18 @@ async fn publish(cx: &Context, set: &LeaderWorkerSet, note: &Note) {
     };
     if let Err(error) = cx.recorder.publish(&event, &set.object_ref(&())).await {
         tracing::warn!(%error, reason = note.reason, "could not publish an event");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_spelled_as_go_spells_it_and_means_the_same() {
+        let object = json!({ "args": ["a <b >c 2>&1", "\u{2028}"] });
+        let spelled = as_go_writes(&object.to_string());
+        assert_eq!(spelled, r#"{"args":["a \u003cb \u003ec 2\u003e\u00261","\u2028"]}"#);
+        assert_eq!(serde_json::from_str::<Value>(&spelled).unwrap(), object);
     }
 }

@@ -40,6 +40,24 @@ pub(super) async fn create_numbered(cx: &Context, namespace: &str, object: &Valu
     Ok(false)
 }
 
+/// Changes labels, annotations or the number of a revision. `false` if the API server finds that its data would change along with
+/// them, as it may where another encoder wrote them: that is worth no set's standstill.
+pub(super) async fn patch(cx: &Context, namespace: &str, name: &str, patch: &Value) -> kube::Result<bool> {
+    const UNPROCESSABLE: u16 = 422;
+    let api: Api<ControllerRevision> = Api::namespaced(cx.client.clone(), namespace);
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(patched) => {
+            cx.caches.revisions.put(patched);
+            Ok(true)
+        }
+        Err(kube::Error::Api(status)) if status.code == UNPROCESSABLE => {
+            tracing::warn!(namespace, name, "the API server takes no change of this revision; it stays as it is");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Puts a set back to an earlier revision. What the API server refuses is given up, so that the set is not held up by it.
 pub(super) async fn undo(cx: &Context, set: &LeaderWorkerSet, patch: &Value, forget: &Value) -> kube::Result<bool> {
     let api: Api<LeaderWorkerSet> = Api::namespaced(cx.client.clone(), set.set_namespace());

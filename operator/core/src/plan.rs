@@ -231,7 +231,7 @@ pub struct Taken {
 /// Everything one reconcile writes: steps in order, then the status, then events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
-    /// Writes. The first that fails ends the plan; the next reconcile starts from what is then true.
+    /// Writes, in order. See [`Write::subject`] for what becomes of those after one that failed.
     pub steps: Vec<Step>,
     /// The status, if it differs from the one observed.
     pub status: Option<LeaderWorkerSetStatus>,
@@ -252,6 +252,36 @@ impl Plan {
     /// Asks for another reconcile at most this far away.
     pub fn requeue_within(&mut self, after: Duration) {
         self.requeue = Some(self.requeue.map_or(after, |sooner| sooner.min(after)));
+    }
+}
+
+impl Write {
+    /// What the write is about, such as one group. After a write has failed, those that follow about the same are left out, because
+    /// they may build on it; the rest of the plan does not: a template that the API server refuses keeps no group from starting over.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::CreateRevision(_) | Self::PatchRevision { .. } | Self::UndoSet { .. } | Self::ApplyLeaderSet { .. } => {
+                "the template"
+            }
+            Self::CreateService(object) | Self::CreateWorkerSet(object) | Self::RestoreWorkerSet { object, .. } => {
+                object_name(object)
+            }
+            Self::CreatePodGroup(object) => {
+                object.pointer("/metadata/ownerReferences/0/name").and_then(Value::as_str).unwrap_or_default()
+            }
+            // A group that starts over without being counted would outlive any budget.
+            Self::RecordRestarts { .. } | Self::DeleteLeader { .. } | Self::DeleteBereftLeader { .. } => "groups that go",
+            Self::RepairService { name, .. }
+            | Self::DeleteService { name, .. }
+            | Self::PatchLeader { name, .. }
+            | Self::ScaleWorkerSet { name, .. }
+            | Self::RelabelWorkerSet { name, .. }
+            | Self::RecordMembers { name, .. }
+            | Self::RepairPodGroup { name, .. }
+            | Self::OwnClaim { name, .. }
+            | Self::DeleteClaim { name, .. }
+            | Self::DeleteRevision { name } => name,
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use kube::{Api, Client};
 use muster_cluster::{ControlPlane, Fleet, GPU, Layout, POOL, Process, eventually, is_ready, remove};
 use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// After the API server was away, clients of it that were told so several times wait up to half a minute before each new attempt.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A StatefulSet of two pods that take a whole GPU node each.
 fn two_pods() -> Result<StatefulSet> {

@@ -144,7 +144,8 @@ fn cluster(cache: &Cache) -> Result<()> {
     let operator = cache.cargo(&["build", "--package", "muster-operator", "--package", "muster-cli", "--bins"]);
     work::run("building the operator and muster", operator, &cache.log("operator"))?;
     let mut tests = cluster_tests(cache);
-    tests.args(["--package", "muster-cluster", "--package", "muster-e2e"]);
+    // One program that fails keeps no other from running: one run shows everything that is wrong.
+    tests.args(["--no-fail-fast", "--package", "muster-cluster", "--package", "muster-e2e"]);
     work::run("tests against the control plane", tests, &cache.log("cluster"))
 }
 

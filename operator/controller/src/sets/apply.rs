@@ -22,12 +22,23 @@ use crate::context::Context;
 /// Upstream's field manager on the leader StatefulSet, kept so that either operator can take over from the other.
 const FIELD_MANAGER: &str = "lws";
 
+/// Refusals after which the rest of a plan is left for another time: what holds so many groups up holds the others up as well.
+const MOST_FAILURES: usize = 64;
+
 /// Carries out a plan: writes in order, then the status, then events.
 ///
 /// # Errors
-/// With the first write that failed. What was written before it stands; the next reconcile goes on from there.
+/// With the first write that failed. What was written stands; the next reconcile goes on from there.
 pub(super) async fn apply(cx: &Context, set: &LeaderWorkerSet, plan: &Plan) -> Result<(), Error> {
+    let mut failures: Vec<(&str, Error)> = Vec::new();
     for step in &plan.steps {
+        let subject = step.write.subject();
+        if failures.iter().any(|(failed, _)| *failed == subject) {
+            continue;
+        }
+        if failures.len() == MOST_FAILURES {
+            break;
+        }
         let outcome = write(cx, set, step).await;
         let failed = |error: &Error| step.failed.clone().map(|note| Note { text: format!("{}: {error}", note.text), ..note });
         let notes = match &outcome {
@@ -38,7 +49,12 @@ pub(super) async fn apply(cx: &Context, set: &LeaderWorkerSet, plan: &Plan) -> R
         for note in &notes {
             publish(cx, set, note).await;
         }
-        outcome?;
+        match outcome {
+            Ok(_) => {}
+            // It refuses this write; others it may take.
+            Err(refused @ Error::Write { source: kube::Error::Api(_), .. }) => failures.push((subject, refused)),
+            Err(unreachable) => return Err(unreachable),
+        }
     }
     if let Some(status) = &plan.status {
         write_status(cx, set, status).await?;
@@ -46,7 +62,7 @@ pub(super) async fn apply(cx: &Context, set: &LeaderWorkerSet, plan: &Plan) -> R
     for note in &plan.notes {
         publish(cx, set, note).await;
     }
-    Ok(())
+    failures.into_iter().next().map_or(Ok(()), |(_, first)| Err(first))
 }
 
 /// One write. `false` when there was nothing to do: the object exists, is gone, or says already what it should.

@@ -71,3 +71,24 @@ async fn without_a_restart_policy_only_the_lost_worker_is_replaced() -> Result<(
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_group_starts_over_while_the_sets_new_template_is_refused() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("restart").await?;
+    namespace.apply(&Set::new("refused").groups(1, 3).manifest()).await?;
+    await_ready(&namespace, "refused").await?;
+    await_members(&namespace, &["refused-0"]).await?;
+    let before = uids(&namespace, "refused").await?;
+    // A port that only the API server's own validation of pods finds fault with.
+    let ports = r#"[{"op": "add", "path": "/spec/leaderWorkerTemplate/workerTemplate/spec/containers/0/ports", "value": [{"containerPort": 99999}]}]"#;
+    namespace.kubectl(&["patch", "lws", "refused", "--type=json", "-p", ports]).await?;
+    eventually(PATIENCE, || async { namespace.has_event("refused", "FailedUpdate").await }).await?;
+    namespace.kubectl(&["delete", "pod", "refused-0-1", "--now"]).await?;
+    eventually(PATIENCE, || async {
+        let now = uids(&namespace, "refused").await?;
+        let old: Vec<&String> = now.iter().filter(|(name, uid)| before.get(*name) == Some(*uid)).map(|(name, _)| name).collect();
+        ensure!(now.len() == 3 && old.is_empty(), "{} pods, of them old: {old:?}", now.len());
+        Ok(())
+    })
+    .await
+}

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::observed::{Group, Observed};
 use crate::owner::controller;
 use crate::pods;
+use crate::revision;
 use crate::status::size_of;
 
 const DELETE: &str = "Delete";
@@ -155,10 +156,27 @@ pub fn difference(wanted: &[ClaimTemplate], live: &[PersistentVolumeClaim]) -> O
         // As our bindings know both; what they don't know can't be compared.
         let Ok(wanted) = wanted.typed() else { return true };
         let (Ok(wanted), Ok(live)) = (serde_json::to_value(wanted), serde_json::to_value(live)) else { return true };
+        // 1024Mi is 1Gi.
+        let (wanted, live) = (revision::meaning(&wanted), revision::meaning(&live));
         ["labels", "annotations"].iter().any(|part| !says(&live["metadata"][part], &wanted["metadata"][part]))
             || !says(&live["spec"], &wanted["spec"])
     });
     differing.map(|(wanted, _)| format!("{} differs", wanted.name().unwrap_or_default()))
+}
+
+/// The part of a template that upstream copies to its StatefulSets (`reference` §2.4); the rest it drops. A set that was taken over lives
+/// with that, and there is nothing that its owner could do about it.
+pub fn as_upstream_copies(templates: &[ClaimTemplate]) -> Vec<ClaimTemplate> {
+    let copy = |template: &ClaimTemplate| {
+        let mut copied = json!({ "metadata": { "name": template.0["metadata"]["name"] }, "spec": {} });
+        for field in ["accessModes", "resources", "storageClassName", "volumeMode"] {
+            if let Some(value) = template.0["spec"].get(field) {
+                copied["spec"][field] = value.clone();
+            }
+        }
+        ClaimTemplate(copied)
+    };
+    templates.iter().map(copy).collect()
 }
 
 /// Whether `live` has everything of `wanted`.
@@ -309,8 +327,12 @@ mod tests {
             "status": { "phase": "Pending" },
         }))
         .unwrap();
-        let live = [live];
+        let mut live = [live];
         assert_eq!(difference(&wanted("1Gi"), &live), None);
+        assert_eq!(difference(&wanted("1024Mi"), &live), None);
+        live[0].metadata.labels = None;
+        assert_eq!(difference(&wanted("1Gi"), &live).as_deref(), Some("data differs"));
+        assert_eq!(difference(&as_upstream_copies(&wanted("1Gi")), &live), None);
         assert_eq!(difference(&wanted("2Gi"), &live).as_deref(), Some("data differs"));
         assert_eq!(difference(&[], &live).as_deref(), Some("the StatefulSet has data, the set none"));
         assert_eq!(difference(&wanted("1Gi"), &[]).as_deref(), Some("the StatefulSet has none, the set data"));

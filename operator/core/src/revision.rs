@@ -67,6 +67,11 @@ pub fn build(set: &LeaderWorkerSet, key: &str, number: i64) -> Value {
     revision
 }
 
+/// One form for all ways to write the same template.
+pub(crate) fn meaning(template: &Value) -> Value {
+    meaning::of(template)
+}
+
 /// Whether the revision means what the set's spec says now.
 pub fn describes(revision: &ControllerRevision, set: &LeaderWorkerSet) -> bool {
     let meaning = |mut set: LeaderWorkerSet| {

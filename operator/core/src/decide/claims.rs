@@ -58,7 +58,10 @@ pub(super) fn report(
     let live = leader_set.and_then(|existing| existing.spec.as_ref());
     let live = live.map(|live| live.volume_claim_templates.as_deref().unwrap_or_default());
     let wanted = &set.spec.leader_worker_template.volume_claim_templates;
-    let text = live.and_then(|live| claims::difference(wanted, live)).map(|difference| {
+    let differs = |live| {
+        claims::difference(wanted, live).filter(|_| claims::difference(&claims::as_upstream_copies(wanted), live).is_some())
+    };
+    let text = live.and_then(differs).map(|difference| {
         format!(
             "spec.leaderWorkerTemplate.volumeClaimTemplates can't be changed on a live set ({difference}): leaders keep the claims \
              they have. Take the change back, or delete the set and create it again"

@@ -104,6 +104,7 @@ async fn sets_of_upstream_are_taken_over_without_a_pod_noticing_and_can_be_given
     cluster.operator().restart().await.unwrap();
     tokio::time::sleep(QUIET).await;
     unchanged(&before, &picture(&site, &sets).await.unwrap());
+    nothing_is_held_against_them(&site, &sets).await;
 
     rollout_scale_and_restart_work(&site).await;
     the_second_half_of_an_update_is_ours(&site).await;
@@ -111,6 +112,16 @@ async fn sets_of_upstream_are_taken_over_without_a_pod_noticing_and_can_be_given
     cluster.operator().stop();
     cluster.kubectl(&["delete", ours, "muster.muster-system"]).await.unwrap();
     given_back(&site, &sets).await;
+}
+
+/// Every set is available, and no other condition of it is True.
+async fn nothing_is_held_against_them(site: &Site, sets: &[Managed]) {
+    for set in sets {
+        let conditions = muster_e2e::status_of(&muster_e2e::get(site, set.name()).await.unwrap()).conditions;
+        let held: Vec<&str> =
+            conditions.iter().filter(|condition| condition.status == "True").map(|condition| condition.type_.as_str()).collect();
+        assert_eq!(held, ["Available"], "{}: {conditions:#?}", set.name());
+    }
 }
 
 async fn rollout_scale_and_restart_work(site: &Site) {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::args::{Args, Command, Picture};
 use crate::read::Reader;
@@ -52,7 +53,7 @@ async fn run(args: Args) -> Result<()> {
             let reader = Reader::connect(&args.cluster, false).await?;
             follow(args.cluster.watch, async || {
                 let (set, observed) = reader.set(&set).await?;
-                let tree = status::Tree::of(&set, &observed, reader.now());
+                let tree = status::Tree::of(&set, &observed, Timestamp::now());
                 output::text(output, &tree, || tree.render())
             })
             .await

@@ -1,7 +1,7 @@
 //! Reading the cluster, with the rights of whoever asks.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -67,11 +67,6 @@ impl Reader {
         &self.namespace
     }
 
-    #[expect(clippy::unused_self, reason = "the clock is part of what is read")]
-    pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-
     /// The sets of the namespace, or of all.
     pub(crate) async fn sets(&self) -> Result<Vec<LeaderWorkerSet>> {
         let api = if self.all { Api::all(self.client.clone()) } else { self.api() };
@@ -113,9 +108,15 @@ impl Reader {
             let found = namespaces.iter().find(|namespace| namespace.name_any() == name);
             found.map(|namespace| namespace.annotations().clone()).unwrap_or_default()
         };
+        let (mut pods, mut stateful_sets, mut revisions) = (by_set(pods), by_set(stateful_sets), by_set(revisions));
         let sets = sets.into_iter().map(|mut set| {
             defaults::default_set(&mut set);
-            let observed = observed(of(&pods, &set), of(&stateful_sets, &set), of(&revisions, &set));
+            let key = (set.set_namespace().to_owned(), set.set_name().to_owned());
+            let observed = observed(
+                pods.remove(&key).unwrap_or_default(),
+                stateful_sets.remove(&key).unwrap_or_default(),
+                revisions.remove(&key).unwrap_or_default(),
+            );
             let choice = choose(set.annotations(), set.labels(), &annotations(set.set_namespace()), &Defaults::default());
             Placed { set, observed, choice }
         });
@@ -135,13 +136,17 @@ impl Reader {
     }
 }
 
-/// The objects that carry the set's name.
-fn of<K: Resource + Clone>(objects: &[K], set: &LeaderWorkerSet) -> Vec<K> {
-    let belongs = |object: &&K| {
-        object.meta().namespace == set.metadata.namespace
-            && object.labels().get(label::SET_NAME).is_some_and(|name| name == set.set_name())
-    };
-    objects.iter().filter(belongs).cloned().collect()
+/// Objects by namespace and name of their set.
+type BySet<K> = HashMap<(String, String), Vec<K>>;
+
+fn by_set<K: Resource>(objects: Vec<K>) -> BySet<K> {
+    let mut sorted = BySet::new();
+    for object in objects {
+        if let Some(set) = object.labels().get(label::SET_NAME).cloned() {
+            sorted.entry((object.namespace().unwrap_or_default(), set)).or_default().push(object);
+        }
+    }
+    sorted
 }
 
 fn observed(pods: Vec<Pod>, stateful_sets: Vec<StatefulSet>, revisions: Vec<ControllerRevision>) -> Observed {

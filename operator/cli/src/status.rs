@@ -12,7 +12,7 @@ use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
 use muster_core::observed::{Group, Observed};
 use muster_core::pods;
 use muster_core::record::Record;
-use muster_core::{startup, status};
+use muster_core::status;
 use serde::Serialize;
 
 use crate::output::{BAD, FAINT, GOOD, STRONG, WAITING, styled};
@@ -227,7 +227,7 @@ fn style_of(phase: &str) -> Style {
     match phase {
         "Ready" | "Succeeded" => GOOD,
         "Failed" => BAD,
-        _ if phase == format!("{:?}", startup::Phase::Terminating) => FAINT,
+        "Terminating" => FAINT,
         _ => WAITING,
     }
 }

@@ -171,6 +171,19 @@ pub fn is_updated(group: &Group<'_>, set: &LeaderWorkerSet, revision_key: &str) 
     pods::revision(leader) == Some(revision_key) && workers_updated
 }
 
+/// Puts a condition in the place of the one of its type, which is returned. One whose status stays keeps the time of its last
+/// transition.
+pub(crate) fn put(list: &mut Vec<Condition>, mut condition: Condition) -> Option<Condition> {
+    let Some(known) = list.iter_mut().find(|known| known.type_ == condition.type_) else {
+        list.push(condition);
+        return None;
+    };
+    if known.status == condition.status {
+        condition.last_transition_time = known.last_transition_time.clone();
+    }
+    Some(std::mem::replace(known, condition))
+}
+
 struct Conditions<'a> {
     now: Timestamp,
     generation: Option<i64>,
@@ -193,7 +206,7 @@ impl Conditions<'_> {
 
     /// Whether anything but the observed generation changed.
     fn write(&mut self, type_: &str, status: &str, reason: &str, message: &str) -> bool {
-        let new = || Condition {
+        let condition = Condition {
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
@@ -201,19 +214,8 @@ impl Conditions<'_> {
             observed_generation: self.generation,
             last_transition_time: Time(self.now),
         };
-        let Some(position) = self.list.iter().position(|condition| condition.type_ == type_) else {
-            let condition = new();
-            self.list.push(condition);
-            return true;
-        };
-        let mut condition = new();
-        let current = &mut self.list[position];
-        let same = current.status == status && current.reason == reason && current.message == message;
-        if current.status == status {
-            condition.last_transition_time = current.last_transition_time.clone();
-        }
-        *current = condition;
-        !same
+        let before = put(self.list, condition);
+        before.is_none_or(|before| before.status != status || before.reason != reason || before.message != message)
     }
 
     /// `PlacementPending`: True while a group waits; False once none does, but only where it was ever True or Muster places.

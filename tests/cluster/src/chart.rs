@@ -58,8 +58,8 @@ async fn run(plane: &ControlPlane, mut command: Command, what: &str) -> Result<(
     Ok(())
 }
 
-/// Lays `over` on `base`, object by object.
-pub(crate) fn merge(base: &mut Value, over: &Value) {
+/// Lays `over` on `base`, object by object; anything else is replaced.
+pub fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {

@@ -24,7 +24,7 @@ mod ports;
 mod process;
 mod wait;
 
-pub use chart::{NAMESPACE, RELEASE, install_chart};
+pub use chart::{NAMESPACE, RELEASE, install_chart, merge};
 pub use cluster::{Cluster, Setup};
 pub use control_plane::{ControlPlane, Controllers, Ports, remove};
 pub use fleet::{Fleet, GPU, HOST, NodeBuilder, POOL, RACK, TPU, ZONE};

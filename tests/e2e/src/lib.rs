@@ -10,7 +10,8 @@ mod set;
 mod site;
 mod watch;
 
-pub use set::{Set, merge};
+pub use muster_cluster::merge;
+pub use set::Set;
 pub use site::{Site, TAINT};
 pub use watch::{
     PATIENCE, await_condition, await_groups, await_ready, condition, domains, get, leaders, objects_of, of_set, pods, status_of,

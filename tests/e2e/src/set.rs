@@ -1,7 +1,7 @@
 //! Sets to apply.
 
 use muster_api::names::annotation;
-use muster_cluster::GPU;
+use muster_cluster::{GPU, merge};
 use serde_json::{Value, json};
 
 use crate::site::{Site, TAINT};
@@ -92,17 +92,5 @@ impl Set {
     #[must_use]
     pub fn manifest(&self) -> String {
         self.0.to_string()
-    }
-}
-
-/// Lays `over` on `base`, object by object; anything else is replaced.
-pub fn merge(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (key, value) in over {
-                merge(base.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (base, over) => *base = over.clone(),
     }
 }

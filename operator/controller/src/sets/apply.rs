@@ -118,11 +118,7 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
             caches.services.put(prune::service(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?));
             Ok(true)
         }
-        Write::DeleteService { name, uid } => {
-            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
-            let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            delete(&Api::<Service>::namespaced(client(), namespace), name, &options).await
-        }
+        Write::DeleteService { name, uid } => delete(&Api::<Service>::namespaced(client(), namespace), name, &only(uid)).await,
         Write::RecordMembers { name, uid, members } => {
             let api: Api<Pod> = Api::namespaced(client(), namespace);
             let patch = json!({ "metadata": { "uid": uid, "annotations": { annotation::MEMBERS: members } } });
@@ -167,9 +163,7 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
             Ok(true)
         }
         Write::DeleteClaim { name, uid } => {
-            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
-            let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            delete(&Api::<PersistentVolumeClaim>::namespaced(client(), namespace), name, &options).await
+            delete(&Api::<PersistentVolumeClaim>::namespaced(client(), namespace), name, &only(uid)).await
         }
         Write::DeleteRevision { name } => {
             delete(&Api::<ControllerRevision>::namespaced(client(), namespace), name, &DeleteParams::default()).await
@@ -209,6 +203,12 @@ fn as_go_writes(json: &str) -> String {
         }
     }
     spelled
+}
+
+/// Deletes only this incarnation of an object.
+fn only(uid: &str) -> DeleteParams {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
 }
 
 /// Deletes a leader after its dependents.

@@ -41,6 +41,11 @@ pub(super) async fn change(request: &Request, lookup: &impl Lookup) -> Answer {
     }
 }
 
+/// A label or an annotation of a raw pod.
+fn metadata<'a>(pod: &'a Value, part: &str, key: &str) -> Option<&'a str> {
+    pod.get("metadata")?.get(part)?.get(key)?.as_str()
+}
+
 /// The gang of a new pod.
 enum Joins {
     None,
@@ -54,7 +59,7 @@ enum Joins {
 /// Which gang the pod belongs to. Every worker goes the way of its leader, whatever was switched on or off in between.
 async fn pod_group_to_join(pod: &Value, namespace: &str, lookup: &impl Lookup) -> anyhow::Result<Joins> {
     let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str);
-    let metadata = |part: &str, key: &str| pod.get("metadata")?.get(part)?.get(key)?.as_str();
+    let metadata = |part, key| metadata(pod, part, key);
     if metadata("labels", label::SET_NAME).is_none() || metadata("annotations", annotation::SIZE).is_none() {
         return Ok(Joins::None);
     }
@@ -78,7 +83,7 @@ fn incarnation(request: &str) -> &str {
 
 /// Whether the pod's set is placed by Muster. Asked for leaders only, because only they are gated.
 async fn placement(pod: &Value, namespace: &str, lookup: &impl Lookup) -> anyhow::Result<Placement> {
-    let metadata = |part: &str, key: &str| pod.get("metadata")?.get(part)?.get(key)?.as_str();
+    let metadata = |part, key| metadata(pod, part, key);
     let leader = metadata("labels", label::WORKER_INDEX) == Some("0");
     let (Some(name), Some(_), true) = (metadata("labels", label::SET_NAME), metadata("annotations", annotation::SIZE), leader)
     else {

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use muster_api::LeaderWorkerSetStatus;
 
+use crate::status::put;
 use crate::text::truncated;
 
 /// Longest message of a condition.
@@ -27,30 +28,23 @@ impl Own {
         generation: Option<i64>,
         now: Timestamp,
     ) -> Option<Option<String>> {
-        let known = status.conditions.iter().position(|condition| condition.type_ == self.type_);
-        let (value, (reason, message)) = match (self.bad, known) {
-            (None, None) => return None,
-            (Some((reason, message)), _) => ("True", (reason, truncated(&message, MESSAGE))),
-            (None, Some(_)) => ("False", (self.good.0, self.good.1.to_owned())),
+        let known = status.conditions.iter().any(|condition| condition.type_ == self.type_);
+        let (value, (reason, message)) = match self.bad {
+            None if !known => return None,
+            Some((reason, message)) => ("True", (reason, truncated(&message, MESSAGE))),
+            None => ("False", (self.good.0, self.good.1.to_owned())),
         };
-        let mut condition = Condition {
+        let condition = Condition {
             type_: self.type_.to_owned(),
             status: value.to_owned(),
             reason: reason.to_owned(),
-            message,
+            message: message.clone(),
             observed_generation: generation,
             last_transition_time: Time(now),
         };
-        let Some(position) = known else {
-            status.conditions.push(condition);
-            return Some(None);
-        };
-        let before = &mut status.conditions[position];
-        if before.status == value {
-            condition.last_transition_time = before.last_transition_time.clone();
+        match put(&mut status.conditions, condition) {
+            None => Some(None),
+            Some(before) => (before.message != message || before.status != value).then_some(Some(before.message)),
         }
-        let before = std::mem::replace(before, condition);
-        let changed = before.message != status.conditions[position].message || before.status != value;
-        changed.then_some(Some(before.message))
     }
 }

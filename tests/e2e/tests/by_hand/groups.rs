@@ -1,6 +1,5 @@
 //! Groups: what is made for a leader, what a ready group is, when it starts over.
 
-use anyhow::ensure;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use muster_api::conditions::{AVAILABLE, PROGRESSING};
@@ -123,14 +122,7 @@ async fn a_group_that_has_not_started_is_forgiven_where_the_set_says_so() {
     hands.pod_status("serve-0-1", restarted()).await;
     hands.create_pod("serve-0", "serve-0-2", |_| {}).await.unwrap();
     // The last member is pending: the operator has seen the restart by the time it reports on the set's next change.
-    site.kubectl(&["annotate", "lws", "serve", "example.com/note=1"]).await.unwrap();
-    eventually(PATIENCE, || async {
-        let leaders = hands.stateful_set("serve").await?;
-        ensure!(leaders.annotations().contains_key("example.com/note"), "the operator has not looked again");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    hands.looked_again().await;
     let leader: Pod = site.api().get("serve-0").await.unwrap();
     assert_eq!(leader.metadata.deletion_timestamp, None, "the group started over before it had started");
     hands.pod_status("serve-0-2", json!({ "phase": "Running" })).await;
@@ -151,14 +143,7 @@ async fn what_is_deleted_with_a_leader_is_nobodys_business_twice() {
     let successor: Pod = site.api().get("serve-0").await.unwrap();
     hands.workers(0).await;
     // The old workers are still there, restarted as they are; they are no members of the new group.
-    site.kubectl(&["annotate", "lws", "serve", "example.com/note=1"]).await.unwrap();
-    eventually(PATIENCE, || async {
-        let leaders = hands.stateful_set("serve").await?;
-        ensure!(leaders.annotations().contains_key("example.com/note"), "the operator has not looked again");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    hands.looked_again().await;
     let now: Pod = site.api().get("serve-0").await.unwrap();
     assert_eq!((now.uid(), now.metadata.deletion_timestamp), (successor.uid(), None));
 }

@@ -152,6 +152,18 @@ impl<'a> Hands<'a> {
         .unwrap();
     }
 
+    /// Waits until the operator has decided about the set once more, with everything before this in view.
+    pub(crate) async fn looked_again(&self) {
+        self.site.kubectl(&["annotate", "lws", self.set, "example.com/note=1"]).await.unwrap();
+        eventually(PATIENCE, || async {
+            let leaders = self.stateful_set(self.set).await?;
+            ensure!(leaders.annotations().contains_key("example.com/note"), "the operator has not looked again");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
     pub(crate) async fn patch(&self, spec: Value) {
         let patch = json!({ "spec": spec }).to_string();
         self.site.kubectl(&["patch", "lws", self.set, "--type=merge", "-p", &patch]).await.unwrap();

@@ -4,6 +4,7 @@
 
 mod cache;
 mod checks;
+mod failures;
 mod go;
 mod policies;
 mod prerequisites;

@@ -1,4 +1,5 @@
-//! Running long commands: their output goes to a log, a spinner shows the last line and the time, a failure shows the end of the log.
+//! Running long commands: their output goes to a log, a spinner shows the last line and the time, a failure shows what the
+//! failed tests said or else the end of the log.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::failures;
 
 /// Without a terminal, a sign of life this often.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
@@ -33,13 +36,16 @@ pub(crate) fn run(what: &str, mut command: Command, log: &Path) -> Result<()> {
     let status = child.wait()?;
     progress.done(status.success());
     if !status.success() {
-        bail!("{what} failed ({status}). The end of {}:\n{}", log.display(), tail(log));
+        let text = fs::read_to_string(log).unwrap_or_default();
+        match failures::shown(&text) {
+            Some(shown) => bail!("{what} failed ({status}). From {}:\n{shown}", log.display()),
+            None => bail!("{what} failed ({status}). The end of {}:\n{}", log.display(), tail(&text)),
+        }
     }
     Ok(())
 }
 
-fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
+fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| format!("  {line}\n")).collect()
 }

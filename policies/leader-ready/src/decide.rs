@@ -1,6 +1,6 @@
 //! What one group may do next.
 
-use muster_startup_sdk::{Group, Phase, RankRange, Reason, Step};
+use muster_startup_sdk::{Group, Phase, Reason, Step};
 
 /// All ranks once the leader is ready; until then the leader alone.
 ///
@@ -17,8 +17,7 @@ pub(crate) fn step(group: &Group) -> Step {
     };
     Step {
         group: group.index,
-        admit: vec![RankRange { from_rank: 0, to_rank: admitted.min(group.size) }],
-        recreate: false,
+        admit: admitted.min(group.size),
         recheck_ms: None,
         reason: Reason { code: code.to_owned(), message },
     }
@@ -44,42 +43,42 @@ mod tests {
 
     fn group(pods: &[(u32, Phase)]) -> Group {
         let pods = pods.iter().map(|(rank, phase)| Pod { rank: *rank, phase: *phase, in_phase_ms: 1000, restarts: 0 }).collect();
-        Group { index: 3, size: 4, pods, age_ms: 1000, recreations: 0 }
+        Group { index: 3, size: 4, pods, age_ms: 1000, recreations: 0, placed: true }
     }
 
-    fn admitted(group: &Group) -> (u32, u32, String) {
+    fn admitted(group: &Group) -> (u32, String) {
         let step = step(group);
-        assert_eq!((step.group, step.admit.len(), step.recreate), (3, 1, false));
-        (step.admit[0].from_rank, step.admit[0].to_rank, step.reason.code)
+        assert_eq!(step.group, 3);
+        (step.admit, step.reason.code)
     }
 
     #[test]
     fn a_new_group_may_have_its_leader() {
-        assert_eq!(admitted(&group(&[])), (0, 1, "WaitingForLeader".to_owned()));
+        assert_eq!(admitted(&group(&[])), (1, "WaitingForLeader".to_owned()));
     }
 
     #[test]
     fn workers_wait_for_a_leader_that_is_not_ready() {
         for phase in [Phase::Pending, Phase::Scheduled, Phase::Running, Phase::Failed, Phase::Terminating] {
-            assert_eq!(admitted(&group(&[(0, phase)])), (0, 1, "WaitingForLeader".to_owned()));
+            assert_eq!(admitted(&group(&[(0, phase)])), (1, "WaitingForLeader".to_owned()));
         }
     }
 
     #[test]
     fn a_ready_leader_admits_everyone() {
-        assert_eq!(admitted(&group(&[(0, Phase::Ready)])), (0, 4, "LeaderReady".to_owned()));
+        assert_eq!(admitted(&group(&[(0, Phase::Ready)])), (4, "LeaderReady".to_owned()));
     }
 
     #[test]
     fn a_group_with_workers_stays_admitted_when_its_leader_is_not_ready_any_more() {
         let group = group(&[(0, Phase::Running), (2, Phase::Ready)]);
-        assert_eq!(admitted(&group), (0, 4, "WorkersExist".to_owned()));
+        assert_eq!(admitted(&group), (4, "WorkersExist".to_owned()));
     }
 
     #[test]
     fn a_leader_alone_is_the_whole_of_a_group_of_one() {
         let group = Group { size: 1, ..group(&[(0, Phase::Pending)]) };
-        assert_eq!(admitted(&group), (0, 1, "WaitingForLeader".to_owned()));
+        assert_eq!(admitted(&group), (1, "WaitingForLeader".to_owned()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod decide;
 
 use muster_startup_sdk::settings::{self, Fault};
-use muster_startup_sdk::{Descriptor, Failure, Lifecycle, Request, SettingsError, Startup, Step, settings_error};
+use muster_startup_sdk::{Descriptor, Failure, Lifecycle, Preparation, Request, SettingsError, Startup, Step, settings_error};
 use serde::Deserialize;
 
 /// Nothing to set yet; what is not in here is refused.
@@ -27,8 +27,8 @@ impl Lifecycle for LeaderReady {
         parsed.err().map(settings_error).into_iter().collect()
     }
 
-    fn levels(_settings: String) -> Vec<String> {
-        Vec::new()
+    fn prepare(_settings: String) -> Preparation {
+        Preparation::nothing()
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn place<C: Cluster>(settings: &Settings, cluster: &C, request: &Requ
         return no_pools(settings, request);
     };
     let mut sites = Sites::new(cluster, pool, request.exclusive, settings.shared);
-    let kept: Vec<_> = request.units.iter().map(|unit| sites.keep(&unit.pods, unit.current)).collect();
+    let kept: Vec<_> = request.units.iter().map(|unit| sites.keep(&unit.pods, unit.current.as_ref())).collect();
     let words = Words { cluster, level: sites.level, key: name(&levels, sites.level) };
     let answers = request.units.iter().zip(kept).map(|(unit, kept)| match kept.or_else(|| sites.best(&unit.pods)) {
         Some(domain) => words.within(unit, domain, kept.is_some()),
@@ -38,12 +38,8 @@ fn no_pools(settings: &Settings, request: &Request) -> Result<Vec<Answer>, Failu
     if settings.mode == Mode::Required || request.exclusive.is_some() {
         return Err(Failure::Unsupported(why));
     }
-    let answer = |unit: &Unit| answer(unit, Decision::Unconstrained, "NoPools", why.clone());
+    let answer = |unit: &Unit| Answer::new(unit, Decision::Unconstrained, "NoPools", why.clone());
     Ok(request.units.iter().map(answer).collect())
-}
-
-fn answer(unit: &Unit, decision: Decision, code: &str, message: String) -> Answer {
-    Answer { unit: unit.id, decision, reason: Reason { code: code.to_owned(), message } }
 }
 
 /// Says decisions in words.
@@ -61,16 +57,17 @@ impl<C: Cluster> Words<'_, C> {
             true => ("Kept", format!("stays in {key}={name}")),
             false => ("BestFit", format!("{key}={name} has room and the least left over")),
         };
-        answer(unit, Decision::Within(Location { level: self.level, domain }), code, message)
+        Answer::new(unit, Decision::Within(vec![Location { level: self.level, domain }]), code, message)
     }
 
     fn unconstrained(&self, unit: &Unit, sites: &Sites<'_, C>) -> Answer {
         let message = format!("{}; the scheduler decides", self.shortage(unit, sites).message);
-        answer(unit, Decision::Unconstrained, "NoPoolFits", message)
+        Answer::new(unit, Decision::Unconstrained, "NoPoolFits", message)
     }
 
     fn hold(&self, unit: &Unit, sites: &Sites<'_, C>) -> Answer {
-        Answer { unit: unit.id, decision: Decision::Hold(RETRY_MS), reason: self.shortage(unit, sites) }
+        let Reason { code, message } = self.shortage(unit, sites);
+        Answer::new(unit, Decision::Hold(RETRY_MS), code, message)
     }
 
     /// Why nothing fits: what is needed, the best there is, and how much of the rest is taken.

@@ -12,7 +12,9 @@ mod sites;
 #[cfg(test)]
 mod tests;
 
-use muster_placement_sdk::{Answer, Descriptor, Failure, Lifecycle, Placement, Request, SettingsError, Snapshot, settings_error};
+use muster_placement_sdk::{
+    Answer, Descriptor, Failure, Lifecycle, Placement, Preparation, Request, SettingsError, Snapshot, settings_error,
+};
 
 struct NodePool;
 
@@ -29,8 +31,8 @@ impl Lifecycle for NodePool {
         settings::parse(&document).err().unwrap_or_default().into_iter().map(settings_error).collect()
     }
 
-    fn levels(document: String) -> Vec<String> {
-        settings::parse(&document).map(|settings| settings.keys).unwrap_or_default()
+    fn prepare(document: String) -> Preparation {
+        Preparation::levels(settings::parse(&document).map(|settings| settings.keys).unwrap_or_default())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use muster_placement_sdk::{Cluster, Demand, Location, NO_DOMAIN, merged};
+use muster_placement_sdk::{Cluster, Demand, NO_DOMAIN, Whereabouts, merged};
 
 /// Domains that one question to the host's index brings at most.
 const MOST_DOMAINS: u32 = 1024;
@@ -56,8 +56,8 @@ impl<'a, C: Cluster> Sites<'a, C> {
     }
 
     /// Takes the place where the unit's pods run already, if it is still good.
-    pub(crate) fn keep(&mut self, pods: &[Demand], current: Option<Location>) -> Option<u32> {
-        let domain = current.filter(|current| current.level == self.level)?.domain;
+    pub(crate) fn keep(&mut self, pods: &[Demand], current: Option<&Whereabouts>) -> Option<u32> {
+        let domain = current?.domains.get(self.level as usize).copied()?;
         let good = self.has_room(domain, pods);
         good.then(|| self.give(domain, pods))
     }

@@ -18,6 +18,9 @@
 
 pub use muster_policy_sdk::settings;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 #[allow(missing_docs, clippy::all, clippy::unwrap_used, clippy::expect_used, reason = "generated code")]
 #[doc(hidden)]
 pub mod bindings {
@@ -27,18 +30,25 @@ pub mod bindings {
         pub_export_macro: true,
         export_macro_name: "export_placement",
         default_bindings_module: "muster_placement_sdk::bindings",
-        additional_derives: [PartialEq],
+        additional_derives: [PartialEq, Clone],
     });
 }
 
-pub use bindings::exports::muster::policy::lifecycle::{Descriptor, Guest as Lifecycle};
-pub use bindings::exports::muster::policy::placement::{Answer, Decision, Guest as Placement, Request, Unit};
-pub use bindings::muster::policy::cluster::Snapshot;
+pub use bindings::exports::muster::policy::lifecycle::{Descriptor, Guest as Lifecycle, Preparation};
+pub use bindings::exports::muster::policy::placement::{
+    Answer, BadNode, Decision, Guest as Placement, Part, Peer, Placed, Request, Unit, Whereabouts,
+};
+pub use bindings::muster::policy::cluster::{PodShape, Quantity, Snapshot};
 pub use bindings::muster::policy::log;
-pub use bindings::muster::policy::types::{Demand, Failure, Location, Reason, SettingsError};
+pub use bindings::muster::policy::types::{
+    Demand, Effect, Entry, Failure, Location, Reason, SettingsError, TaintEffect, Toleration,
+};
 
 /// In columns: no domain.
 pub const NO_DOMAIN: u32 = u32::MAX;
+
+/// In columns: no node.
+pub const NO_NODE: u32 = u32::MAX;
 
 /// The settings fault as the interface has it.
 pub fn settings_error(fault: settings::Fault) -> SettingsError {
@@ -57,52 +67,92 @@ pub fn merged(pods: impl IntoIterator<Item = Demand>) -> Vec<Demand> {
     merged
 }
 
-/// What a policy reads of the cluster. [`Snapshot`] is the real one; tests of a decision bring their own.
+impl Unit {
+    /// How many pods it has.
+    pub fn size(&self) -> u32 {
+        self.pods.iter().fold(0, |sum, demand| sum.saturating_add(demand.pods))
+    }
+}
+
+impl Answer {
+    /// An answer without effects. `code` is CamelCase; `message` one sentence for a person.
+    pub fn new(unit: &Unit, decision: Decision, code: impl Into<String>, message: impl Into<String>) -> Self {
+        let reason = Reason { code: code.into(), message: message.into() };
+        Self { unit: unit.id, decision, avoid: Vec::new(), effects: Vec::new(), reason }
+    }
+}
+
+impl Preparation {
+    /// What a policy needs that only reads these levels.
+    pub fn levels(levels: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { levels: levels.into_iter().map(Into::into).collect(), effects: Vec::new(), peers: None }
+    }
+}
+
+/// What a policy reads of the cluster. [`Snapshot`] is the real one; tests of a decision use [`testing::Table`] or bring their own.
 pub trait Cluster {
     /// Label keys of the levels.
     fn levels(&self) -> Vec<String>;
+    /// How many nodes there are.
+    fn node_count(&self) -> u32;
     /// How many domains the level has.
     fn domain_count(&self, level: u32) -> u32;
+    /// For every domain: the domain of the level before it that contains it.
+    fn domain_parents(&self, level: u32) -> Vec<u32>;
     /// For every domain: how many pods of this shape fit.
     fn domain_fit(&self, level: u32, shape: u32) -> Vec<u32>;
     /// For every domain: how many other units sit there.
     fn domain_holders(&self, level: u32) -> Vec<u32>;
     /// For every node: its domain.
     fn node_domains(&self, level: u32) -> Vec<u32>;
+    /// For every node: how many pods of this shape fit.
+    fn node_fit(&self, shape: u32) -> Vec<u32>;
+    /// `node_fit` for the nodes of one domain: node ids and counts.
+    fn nodes_in(&self, level: u32, domain: u32, shape: u32) -> (Vec<u32>, Vec<u32>);
+    /// For every node: whether it is ready and not cordoned.
+    fn node_usable(&self) -> Vec<bool>;
+    /// For every node: how much of a resource it has in all.
+    fn node_capacity(&self, resource: &str) -> Vec<u64>;
+    /// What pods of this shape ask for.
+    fn describe_shape(&self, shape: u32) -> PodShape;
     /// Domains with room for all of `pods` together, least left over first.
     fn best_domains(&self, level: u32, pods: &[Demand], exclusive: bool, limit: u32) -> Vec<u32>;
     /// The label value that makes the domain.
     fn domain_name(&self, level: u32, domain: u32) -> String;
+    /// The node's name.
+    fn node_name(&self, node: u32) -> String;
+    /// One label of one node.
+    fn node_label(&self, node: u32, key: &str) -> Option<String>;
 }
 
-impl Cluster for Snapshot {
-    fn levels(&self) -> Vec<String> {
-        Snapshot::levels(self)
-    }
+/// The same functions, of the imported resource.
+macro_rules! imported {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        impl Cluster for Snapshot {
+            $(fn $name(&self, $($argument: $type),*) -> $result {
+                Snapshot::$name(self, $($argument),*)
+            })*
+        }
+    };
+}
 
-    fn domain_count(&self, level: u32) -> u32 {
-        Snapshot::domain_count(self, level)
-    }
-
-    fn domain_fit(&self, level: u32, shape: u32) -> Vec<u32> {
-        Snapshot::domain_fit(self, level, shape)
-    }
-
-    fn domain_holders(&self, level: u32) -> Vec<u32> {
-        Snapshot::domain_holders(self, level)
-    }
-
-    fn node_domains(&self, level: u32) -> Vec<u32> {
-        Snapshot::node_domains(self, level)
-    }
-
-    fn best_domains(&self, level: u32, pods: &[Demand], exclusive: bool, limit: u32) -> Vec<u32> {
-        Snapshot::best_domains(self, level, pods, exclusive, limit)
-    }
-
-    fn domain_name(&self, level: u32, domain: u32) -> String {
-        Snapshot::domain_name(self, level, domain)
-    }
+imported! {
+    levels() -> Vec<String>;
+    node_count() -> u32;
+    domain_count(level: u32) -> u32;
+    domain_parents(level: u32) -> Vec<u32>;
+    domain_fit(level: u32, shape: u32) -> Vec<u32>;
+    domain_holders(level: u32) -> Vec<u32>;
+    node_domains(level: u32) -> Vec<u32>;
+    node_fit(shape: u32) -> Vec<u32>;
+    nodes_in(level: u32, domain: u32, shape: u32) -> (Vec<u32>, Vec<u32>);
+    node_usable() -> Vec<bool>;
+    node_capacity(resource: &str) -> Vec<u64>;
+    describe_shape(shape: u32) -> PodShape;
+    best_domains(level: u32, pods: &[Demand], exclusive: bool, limit: u32) -> Vec<u32>;
+    domain_name(level: u32, domain: u32) -> String;
+    node_name(node: u32) -> String;
+    node_label(node: u32, key: &str) -> Option<String>;
 }
 
 /// Makes a type the policy of this component.

@@ -18,14 +18,21 @@ pub mod bindings {
     });
 }
 
-pub use bindings::exports::muster::policy::lifecycle::{Descriptor, Guest as Lifecycle};
-pub use bindings::exports::muster::policy::startup::{Group, Guest as Startup, Phase, Pod, RankRange, Request, Step};
+pub use bindings::exports::muster::policy::lifecycle::{Descriptor, Guest as Lifecycle, Preparation};
+pub use bindings::exports::muster::policy::startup::{Group, Guest as Startup, Phase, Pod, Request, Step};
 pub use bindings::muster::policy::log;
-pub use bindings::muster::policy::types::{Failure, Reason, SettingsError};
+pub use bindings::muster::policy::types::{Entry, Failure, Reason, SettingsError};
 
 /// The settings fault as the interface has it.
 pub fn settings_error(fault: settings::Fault) -> SettingsError {
     SettingsError { path: fault.path, message: fault.message }
+}
+
+impl Preparation {
+    /// A startup policy needs nothing.
+    pub fn nothing() -> Self {
+        Self { levels: Vec::new(), effects: Vec::new(), peers: None }
+    }
 }
 
 /// Makes a type the policy of this component.

@@ -30,7 +30,7 @@ pub mod leader_worker_set;
 pub mod names;
 pub mod policy;
 pub mod scaled;
-mod syntax;
+pub mod syntax;
 pub mod template;
 #[cfg(test)]
 mod testing;

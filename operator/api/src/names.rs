@@ -79,6 +79,16 @@ pub mod annotation {
     pub const PLACEMENT: &str = "muster.dev/placement";
     /// On workers, from the template of their StatefulSet: the domain that each subgroup of the group has for itself.
     pub const SUBGROUP_DOMAINS: &str = "muster.dev/subgroup-domains";
+    /// On a leader pod: what it got from its placement policy when it was created, for its workers to get too.
+    pub const EFFECTS: &str = "muster.dev/effects";
+    /// In a worker StatefulSet's template: what admission does to each worker by its rank.
+    pub const INSTRUCTIONS: &str = "muster.dev/instructions";
+
+    /// On pods: the value of an environment variable that a placement policy sets; containers read it from here.
+    pub fn env(name: &str) -> String {
+        format!("env.muster.dev/{name}")
+    }
+
     /// On a leader pod: the workers its group had when it was complete, so that a replaced one is noticed.
     pub const MEMBERS: &str = "muster.dev/members";
     /// On a group's worker StatefulSet: hash of the spec that Muster made it with, so that a later edit is told from another rendering.

@@ -197,6 +197,10 @@ pub struct ActiveComponent {
     /// Version that it gives itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// What the pods of sets that use it get when they are created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub effects: Option<Value>,
     /// Since when it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,

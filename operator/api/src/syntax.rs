@@ -22,7 +22,7 @@ pub(crate) const NOT_A_PERCENT: &str = "a valid percent string must be a numeric
     (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
 
 /// Whether the text can be the name of most objects: dot-separated labels of lower case letters, digits and dashes.
-pub(crate) fn is_dns1123_subdomain(text: &str) -> bool {
+pub fn is_dns1123_subdomain(text: &str) -> bool {
     let label = |label: &str| {
         let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         label.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
@@ -33,11 +33,16 @@ pub(crate) fn is_dns1123_subdomain(text: &str) -> bool {
 }
 
 /// Whether the text can be the key of a label: `name` or `domain/name`.
-pub(crate) fn is_label_key(text: &str) -> bool {
+pub fn is_label_key(text: &str) -> bool {
     match text.split_once('/') {
         None => is_label_name(text),
         Some((domain, name)) => is_dns1123_subdomain(domain) && is_label_name(name),
     }
+}
+
+/// Whether the text can be the value of a label; it may be empty.
+pub fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_label_name(text)
 }
 
 fn is_label_name(name: &str) -> bool {

@@ -7,11 +7,14 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, Client};
 use muster_api::LeaderWorkerSet;
+use muster_api::policy::Policy as _;
 use muster_core::admission::Defaults;
 use muster_core::gang::{self, Provider};
 use muster_core::owner::{controller_uid, is_controlled_by};
+use muster_core::placement::effects::Effects;
 
 use crate::caches::{Caches, SetRef};
+use crate::policies::admits;
 use crate::webhook::Lookup;
 
 /// The caches, and the API server for what they don't have yet.
@@ -74,6 +77,16 @@ impl Lookup for FromCaches {
 
     fn defaults(&self) -> Defaults {
         self.defaults.clone()
+    }
+
+    fn prepared(&self, namespace: &str, policies: &[String]) -> Effects {
+        let labels = self.caches.namespace_labels(namespace);
+        let said = policies.iter().filter_map(|name| {
+            let policy = self.caches.placement_policies.get("", name).filter(|policy| admits(policy.policy(), &labels))?;
+            serde_json::from_value(policy.status.as_ref()?.active.as_ref()?.effects.clone()?).ok()
+        });
+        // What the first policy of a chain says is not narrowed by later ones.
+        said.reduce(|first: Effects, later: Effects| later.and(&first)).unwrap_or_default()
     }
 
     async fn gangs(&self) -> Option<Provider> {

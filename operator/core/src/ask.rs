@@ -11,12 +11,15 @@ use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod, PodSpec};
 use k8s_openapi::jiff::Timestamp;
 use muster_api::LeaderWorkerSet;
 use muster_api::leader_worker_set::RestartPolicyType;
+use muster_api::names::annotation;
 
 use crate::admission::Choice;
 use crate::advice::Admitted;
 use crate::cluster::{GroupId, Holding, Shape, SubgroupHolding};
+use crate::instructions::Instructions;
 use crate::observed::{Group, Observed};
 use crate::placement::Reason;
+use crate::placement::effects::Effects;
 use crate::pods;
 use crate::record::{Record, Standing, standing};
 use crate::restart::History;
@@ -57,27 +60,48 @@ pub struct Question<'a> {
     pub leader: &'a Pod,
     /// What it needs, leader first.
     pub demand: Vec<(Shape, u32)>,
+    /// How many pods each of its subgroups has, in the order of ranks.
+    pub division: Vec<u32>,
+    /// What its pods got from their policy when they were created.
+    pub prepared: Effects,
     /// What each of its subgroups needs of that, by index, if they must not share domains.
     pub subgroups: Vec<(u32, Vec<(Shape, u32)>)>,
     /// Why it is asked.
     pub concern: Concern,
 }
 
-/// The shapes of a set's workers, by revision key.
-type WorkerShapes = BTreeMap<String, Shape>;
+/// The shapes of a set's workers, by revision key and what their leader got from its policy.
+type WorkerShapes<'a> = BTreeMap<(&'a str, &'a str), Shape>;
 
-fn worker_shapes(set: &LeaderWorkerSet, observed: &Observed, groups: &BTreeMap<u32, Group<'_>>) -> WorkerShapes {
+fn worker_key(leader: &Pod) -> Option<(&str, &str)> {
+    Some((pods::revision(leader)?, pods::annotation(leader, annotation::EFFECTS).unwrap_or_default()))
+}
+
+fn worker_shapes<'a>(set: &LeaderWorkerSet, observed: &Observed, groups: &BTreeMap<u32, Group<'a>>) -> WorkerShapes<'a> {
     let mut shapes = WorkerShapes::new();
-    for key in groups.values().filter_map(|group| pods::revision(group.leader?)) {
-        if shapes.contains_key(key) {
-            continue;
-        }
-        let spec = revision::as_of(set, &observed.revisions, key).and_then(|as_of| as_of.worker_template().typed().ok()?.spec);
-        if let Some(shape) = spec.and_then(|spec| Shape::of(&spec).ok()) {
-            shapes.insert(key.to_owned(), shape);
+    for leader in groups.values().filter_map(|group| group.leader) {
+        let Some(key) = worker_key(leader).filter(|key| !shapes.contains_key(key)) else { continue };
+        let spec = revision::as_of(set, &observed.revisions, key.0).and_then(|as_of| as_of.worker_template().typed().ok()?.spec);
+        let shape = spec.and_then(|mut spec| {
+            prepared(leader).change_spec(&mut spec);
+            Shape::of(&spec).ok()
+        });
+        if let Some(shape) = shape {
+            shapes.insert(key, shape);
         }
     }
     shapes
+}
+
+/// What a leader got from its policy when it was created.
+fn prepared(leader: &Pod) -> Effects {
+    pods::annotation(leader, annotation::EFFECTS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// How many pods each subgroup of a leader's group has, in the order of ranks.
+fn division(leader: &Pod) -> Vec<u32> {
+    let subgroups = Subgroups::of_group(leader).into_iter().flat_map(Subgroups::each);
+    subgroups.map(|(_, ranks)| u32::try_from(ranks.len()).unwrap_or(u32::MAX)).collect()
 }
 
 fn shape_of(pod: &Pod) -> Option<Shape> {
@@ -94,10 +118,30 @@ fn leader_shape(set: &LeaderWorkerSet, leader: &Pod) -> Option<Shape> {
         let ours = record.leader_selector(leader);
         selector.retain(|key, _| !ours.contains_key(key) || authors.is_some_and(|own| own.get(key).is_some()));
     }
+    without_instructions(&mut spec, &record.instructions);
     if let Some(level) = record.level.as_ref().filter(|_| record.released) {
         without_release_affinity(&mut spec, level);
     }
     Shape::of(&spec).ok()
+}
+
+/// Takes back what a policy had a placed leader's node affinity ask for.
+fn without_instructions(spec: &mut PodSpec, instructions: &Instructions) {
+    let Some(affinity) = spec.affinity.as_mut().and_then(|affinity| affinity.node_affinity.as_mut()) else { return };
+    let Some(required) = &mut affinity.required_during_scheduling_ignored_during_execution else { return };
+    let ours = |node: &String| instructions.avoid.contains(node) || instructions.pins.first() == Some(node);
+    for term in &mut required.node_selector_terms {
+        let fields = term.match_fields.get_or_insert_default();
+        fields.retain(|field| !field.values.iter().flatten().any(ours));
+    }
+    if required.node_selector_terms.iter().all(says_nothing) {
+        affinity.required_during_scheduling_ignored_during_execution = None;
+    }
+}
+
+/// A term that says nothing matches no node; all of the kind are what is left of terms that we made.
+fn says_nothing(term: &NodeSelectorTerm) -> bool {
+    term.match_expressions.as_ref().is_none_or(Vec::is_empty) && term.match_fields.as_ref().is_none_or(Vec::is_empty)
 }
 
 /// Takes back what `decide` adds to a released leader's node affinity: at the end of every term.
@@ -109,21 +153,17 @@ fn without_release_affinity(spec: &mut PodSpec, level: &str) {
         requirements.pop_if(|last| last.key == level && last.operator == "NotIn");
         requirements.pop_if(|last| last.key == level && last.operator == "Exists");
     }
-    let says_nothing = |term: &NodeSelectorTerm| {
-        term.match_expressions.as_ref().is_none_or(Vec::is_empty) && term.match_fields.as_ref().is_none_or(Vec::is_empty)
-    };
-    // A term that says nothing matches no node; the only one of the kind is the one that the release made.
     if required.node_selector_terms.iter().all(says_nothing) {
         affinity.required_during_scheduling_ignored_during_execution = None;
     }
 }
 
 /// Everything a whole group needs; `None` for a template whose quantities can't be read.
-fn whole_demand(set: &LeaderWorkerSet, leader: &Pod, shapes: &WorkerShapes) -> Option<Vec<(Shape, u32)>> {
+fn whole_demand(set: &LeaderWorkerSet, leader: &Pod, shapes: &WorkerShapes<'_>) -> Option<Vec<(Shape, u32)>> {
     let mut demand = vec![(leader_shape(set, leader)?, 1)];
     let workers = size_of(leader, set).saturating_sub(1);
     if workers > 0 {
-        demand.push((shapes.get(pods::revision(leader)?)?.clone(), workers));
+        demand.push((shapes.get(&worker_key(leader)?)?.clone(), workers));
     }
     Some(demand)
 }
@@ -161,7 +201,8 @@ pub fn placement<'a>(
         };
         if let Some(demand) = whole_demand(set, leader, &shapes) {
             let subgroups = if apart { subgroup_demands(leader, &demand) } else { Vec::new() };
-            questions.push(Question { group: index, leader, demand, subgroups, concern });
+            let (division, prepared) = (division(leader), prepared(leader));
+            questions.push(Question { group: index, leader, demand, division, prepared, subgroups, concern });
         }
     }
     questions
@@ -215,12 +256,15 @@ pub fn holdings<'n>(
         // A leader on its way out holds its domain until its pod object is gone.
         let Some(leader) = group.leader else { continue };
         let (mut subgroups, mut apart) = (SubgroupDomains::default(), BTreeMap::new());
+        let mut instructions = Instructions::default();
         let (level, domain, exclusive) = match standing(leader, choice) {
             Standing::Placed(record) => {
-                (subgroups, apart) = (record.subgroups.unwrap_or_default(), record.leader);
+                (subgroups, apart, instructions) = (record.subgroups.unwrap_or_default(), record.leader, record.instructions);
                 match (record.level, record.domain) {
                     (Some(level), Some(domain)) => (level, domain, record.exclusive),
-                    _ if subgroups.domains.is_empty() => continue,
+                    _ if subgroups.domains.is_empty() && instructions.parts.is_empty() && instructions.pins.is_empty() => {
+                        continue;
+                    }
                     _ => (String::new(), String::new(), false),
                 }
             }
@@ -233,12 +277,17 @@ pub fn holdings<'n>(
             }
             Standing::Free | Standing::Waiting | Standing::Released(_) | Standing::Loose => continue,
         };
-        let worker = pods::revision(leader).and_then(|key| shapes.get(key));
+        let worker = worker_key(leader).and_then(|key| shapes.get(&key));
         let members = Members { group, leader, size: size_of(leader, set), worker };
         let mut subgroups = held_subgroups(&subgroups, &members);
+        subgroups.extend(held_parts(&instructions, &members));
         let in_one = |rank: u32| subgroups.iter().any(|(ranks, _)| ranks.contains(&rank));
         let mut outstanding = members.outstanding(|rank| !in_one(rank));
         let mut pinned = Vec::new();
+        if !instructions.pins.is_empty() {
+            outstanding.clear();
+            pinned.extend(held_pins(&instructions, &members));
+        }
         if let Some((key, value)) = apart.first_key_value() {
             // The leader, which is in no subgroup, is all that is outstanding beside them.
             let mut beside =
@@ -276,7 +325,30 @@ fn held_subgroups(domains: &SubgroupDomains, members: &Members<'_>) -> Vec<(Rang
         let (level, domain) = domains.selector(index)?;
         let ranks = unsigned(&ranks);
         let outstanding = members.outstanding(|rank| ranks.contains(&rank));
-        Some((ranks, SubgroupHolding { index, level: level.to_owned(), domain: domain.to_owned(), outstanding }))
+        let (level, domain) = (level.to_owned(), domain.to_owned());
+        Some((ranks, SubgroupHolding { index, level, domain, outstanding, alone: true }))
+    });
+    each.collect()
+}
+
+/// What each part of a group holds that a policy has split, with its ranks.
+fn held_parts(instructions: &Instructions, members: &Members<'_>) -> Vec<(Range<u32>, SubgroupHolding)> {
+    let mut start = 0_u32;
+    let each = (0..).zip(&instructions.parts).map(|(index, part)| {
+        let ranks = start..start.saturating_add(part.pods);
+        start = ranks.end;
+        let outstanding = members.outstanding(|rank| ranks.contains(&rank));
+        let (level, domain) = (part.key.clone(), part.value.clone());
+        (ranks, SubgroupHolding { index, level, domain, outstanding, alone: false })
+    });
+    each.collect()
+}
+
+/// The pods of a group that a policy has pinned and that are not bound yet: node and shape.
+fn held_pins(instructions: &Instructions, members: &Members<'_>) -> Vec<(String, Shape)> {
+    let each = (0..).zip(&instructions.pins).filter(|(rank, _)| !members.is_bound(*rank)).filter_map(|(rank, node)| {
+        let (shape, _) = members.outstanding(|other| other == rank).pop()?;
+        Some((node.clone(), shape))
     });
     each.collect()
 }
@@ -305,6 +377,11 @@ struct Members<'a> {
 }
 
 impl Members<'_> {
+    fn is_bound(&self, rank: u32) -> bool {
+        let pod = if rank == 0 { Some(self.leader) } else { self.group.workers.get(&rank).copied() };
+        pod.is_some_and(|pod| pods::node(pod).is_some())
+    }
+
     /// Pods, among those of the ranks asked for, that still have to be bound. Those that don't exist yet count: their room is kept.
     /// A group on its way out gets no more pods.
     fn outstanding(&self, among: impl Fn(u32) -> bool) -> Vec<(Shape, u32)> {
@@ -329,6 +406,8 @@ impl Members<'_> {
 pub fn startup(set: &LeaderWorkerSet, observed: &Observed, now: Timestamp) -> startup::Request {
     let groups = observed.groups(set);
     let history = History::of(observed.leader_set(set));
+    let (replicas, unplaced) = (set.replicas().unsigned_abs(), unplaced(set, &groups));
+    let labels = set.metadata.labels.clone().unwrap_or_default();
     let incomplete = groups.values().filter_map(|group| {
         let leader = group.live_leader()?;
         let size = size_of(leader, set);
@@ -336,39 +415,36 @@ pub fn startup(set: &LeaderWorkerSet, observed: &Observed, now: Timestamp) -> st
         let recreations = || history.times(group.index, pods::uid(leader), pods::revision(leader).unwrap_or_default());
         (u32::try_from(admitted).unwrap_or(0) + 1 < size).then(|| startup_group(group, size, recreations(), now))
     });
-    startup::Request { owner: format!("{}/{}", set.set_namespace(), set.set_name()), groups: incomplete.collect() }
+    let owner = format!("{}/{}", set.set_namespace(), set.set_name());
+    startup::Request { owner, labels, replicas, unplaced, groups: incomplete.collect() }
+}
+
+/// How many of the set's groups have no place yet, or no leader.
+fn unplaced(set: &LeaderWorkerSet, groups: &BTreeMap<u32, Group<'_>>) -> u32 {
+    let has_place = |index: u32| groups.get(&index).and_then(Group::live_leader).is_some_and(|leader| !pods::is_gated(leader));
+    let without = (0..set.replicas().unsigned_abs()).filter(|index| !has_place(*index));
+    u32::try_from(without.count()).unwrap_or(u32::MAX)
 }
 
 fn startup_group(group: &Group<'_>, size: u32, recreations: u32, now: Timestamp) -> startup::Group {
     let created = group.pods().filter_map(|(_, pod)| pod.metadata.creation_timestamp.as_ref());
     let age_ms = created.map(|time| pods::millis_between(time.0, now)).max().unwrap_or(0);
     let pods = group.pods().map(|(rank, pod)| pods::startup_view(pod, rank, now)).collect();
-    startup::Group { index: group.index, size, pods, age_ms, recreations }
+    let placed = group.live_leader().is_some_and(|leader| !pods::is_gated(leader));
+    startup::Group { index: group.index, size, pods, age_ms, recreations, placed }
 }
 
 /// Reads how many workers a startup policy admits out of its answer for one group.
 ///
 /// # Errors
-/// With the reason to show when the answer can't be carried out: the StatefulSet backend creates ranks in order, so they must be
-/// admitted from 0 without gaps; and recreating groups is not a startup policy's business yet.
+/// With the reason to show when the answer can't be carried out: more ranks than the group has.
 pub fn admitted(step: &startup::Step, size: u32) -> Result<Admitted, Reason> {
-    let rejected = |message: String| Reason { code: "PolicyAnswerRejected".to_owned(), message };
-    if step.recreate {
-        return Err(rejected(format!("group {}: the policy asks to recreate the group, which is not supported", step.group)));
+    if step.admit > size {
+        let message = format!("group {}: the policy admits {} ranks, and the group has {size}", step.group, step.admit);
+        return Err(Reason { code: "PolicyAnswerRejected".to_owned(), message });
     }
-    let mut ranges = step.admit.clone();
-    ranges.sort_by_key(|range| range.from);
-    let mut reached = 0;
-    for range in ranges {
-        if range.from > reached || range.to > size {
-            let (from, to) = (range.from, range.to);
-            let rule = format!("ranks are admitted from 0 without gaps, up to the group's size {size}");
-            return Err(rejected(format!("group {}: the policy admits ranks {from}..{to}; {rule}", step.group)));
-        }
-        reached = reached.max(range.to);
-    }
-    let complete = reached >= size;
-    Ok(Admitted { workers: reached.saturating_sub(1), reason: (!complete).then(|| step.reason.clone()) })
+    let complete = step.admit == size;
+    Ok(Admitted { workers: step.admit.saturating_sub(1), reason: (!complete).then(|| step.reason.clone()) })
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ use muster_api::leader_worker_set::SubdomainPolicy;
 use muster_api::names::{annotation, label};
 use serde_json::{Map, Value, json};
 
+use crate::instructions::Instructions;
 use crate::pods;
+use crate::record::Record;
 use crate::rollout::Target;
 use crate::subgroups::SubgroupDomains;
 
@@ -159,6 +161,23 @@ fn users_annotations(set: &LeaderWorkerSet) -> Option<Strings> {
     Some(annotations)
 }
 
+/// Where the pods of a group go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seat {
+    /// Node labels that all of them select.
+    pub selector: Strings,
+    /// The domains that its subgroups have for themselves.
+    pub subgroups: Option<SubgroupDomains>,
+    /// What they get one by one.
+    pub instructions: Instructions,
+}
+
+impl From<Record> for Seat {
+    fn from(record: Record) -> Self {
+        Self { selector: record.selector, subgroups: record.subgroups, instructions: record.instructions }
+    }
+}
+
 /// Labels that a group's worker StatefulSet selects its pods by.
 fn identity(live: &LeaderWorkerSet, leader: &Pod) -> Strings {
     strings([
@@ -176,16 +195,10 @@ pub fn worker_labels(live: &LeaderWorkerSet, leader: &Pod) -> BTreeMap<String, S
 
 /// The worker StatefulSet of one group.
 ///
-/// `restored` is the set as of the leader's revision; labels and annotations come from `live`, as upstream has it. `selector` ties
-/// every worker to the group's domain, and `subgroups` (one annotation, which admission reads) each to that of its subgroup.
-pub fn worker_set(
-    live: &LeaderWorkerSet,
-    restored: &LeaderWorkerSet,
-    leader: &Pod,
-    selector: &Strings,
-    subgroups: Option<&SubgroupDomains>,
-    replicas: u32,
-) -> Value {
+/// `restored` is the set as of the leader's revision; labels and annotations come from `live`, as upstream has it. The seat's
+/// selector ties every worker to the group's domain; what workers get by rank is in annotations of the template, which admission
+/// reads.
+pub fn worker_set(live: &LeaderWorkerSet, restored: &LeaderWorkerSet, leader: &Pod, seat: &Seat, replicas: u32) -> Value {
     let leader_name = pods::name(leader);
     let identity = identity(live, leader);
     let labels = worker_labels(live, leader);
@@ -194,16 +207,19 @@ pub fn worker_set(
     if requests_tpus(leader) {
         annotations.insert(annotation::LEADER_REQUESTS_TPUS.to_owned(), "true".to_owned());
     }
-    if let Some(subgroups) = subgroups {
+    if let Some(subgroups) = &seat.subgroups {
         annotations.insert(annotation::SUBGROUP_DOMAINS.to_owned(), subgroups.to_string());
     }
+    if !seat.instructions.is_empty() {
+        annotations.insert(annotation::INSTRUCTIONS.to_owned(), seat.instructions.render());
+    }
     let mut pod_template = template(&restored.worker_template().0, labels.clone(), annotations);
-    if !selector.is_empty() {
+    if !seat.selector.is_empty() {
         let map = &mut pod_template["spec"]["nodeSelector"];
         if !map.is_object() {
             *map = json!({});
         }
-        for (key, value) in selector {
+        for (key, value) in &seat.selector {
             map[key] = Value::String(value.clone());
         }
     }

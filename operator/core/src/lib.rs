@@ -27,6 +27,7 @@ pub mod cluster;
 pub mod decide;
 pub mod drift;
 pub mod gang;
+pub mod instructions;
 pub mod observed;
 pub mod owner;
 pub mod placement;

@@ -66,7 +66,8 @@ pub fn asked<'q>(
         levels,
     };
     let owner = format!("{}/{}", set.set_namespace(), set.set_name());
-    let mut request = Request { owner, exclusive, subgroup_exclusive, units };
+    let labels = set.metadata.labels.clone().unwrap_or_default();
+    let mut request = Request { owner, labels, exclusive, subgroup_exclusive, units, ..Request::default() };
     request.units.sort_by_key(|unit: &Unit| (std::cmp::Reverse(unit.priority), unit.id));
     Asked { questions, view, request }
 }
@@ -87,7 +88,10 @@ fn unit(set: &LeaderWorkerSet, question: &Question<'_>, shapes: &mut Vec<Shape>)
         id: question.group,
         pods: question.demand.iter().map(&mut demand).collect(),
         priority: question.leader.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+        division: question.division.clone(),
+        prepared: question.prepared.clone(),
         current: None,
+        previous: None,
         subgroups: question
             .subgroups
             .iter()
@@ -130,18 +134,8 @@ pub fn settle(
                 Ok(()) => drop(settled.placed.insert(answer.unit, Placement::Place(record(by, &assignment, &answer.reason)))),
                 Err(rejection) => drop(settled.rejected.insert(answer.unit, rejection)),
             },
-            Ok(Checked::Unconstrained) => {
-                let record = Record {
-                    by: by.to_owned(),
-                    level: None,
-                    domain: None,
-                    exclusive: false,
-                    selector: BTreeMap::new(),
-                    subgroups: None,
-                    leader: BTreeMap::new(),
-                    released: false,
-                    reason: answer.reason.clone(),
-                };
+            Ok(Checked::Unconstrained(instructions)) => {
+                let record = Record { instructions, ..Record::new(by, answer.reason.clone()) };
                 settled.placed.insert(answer.unit, Placement::Place(record));
             }
             Ok(Checked::Hold { retry_ms }) => {
@@ -177,13 +171,18 @@ pub fn settle(
 pub fn in_words(snapshot: &Snapshot, answer: &Answer) -> String {
     let group = answer.unit;
     let named = |node: &NodeId| snapshot.node_name(*node).unwrap_or("a node that does not exist").to_owned();
+    let domain = |place: Place| {
+        let key = snapshot.levels().get(place.level.0 as usize);
+        let named = key.zip(snapshot.domain_name(place.level, place.domain));
+        named.map_or("a domain that does not exist".to_owned(), |(key, domain)| format!("{key}={domain}"))
+    };
+    let domains = |places: &[Place]| places.iter().map(|place| domain(*place)).collect::<Vec<_>>();
     let what = match &answer.decision {
-        Decision::Within(place) => {
-            let key = snapshot.levels().get(place.level.0 as usize);
-            match key.zip(snapshot.domain_name(place.level, place.domain)) {
-                Some((key, domain)) => format!("put group {group} in {key}={domain}"),
-                None => format!("put group {group} in a domain that does not exist"),
-            }
+        Decision::Within(places) => format!("put group {group} in {}", domains(places).join(", else in ")),
+        Decision::Preferred(places) => format!("had the scheduler favour {} for group {group}", domains(places).join(", then ")),
+        Decision::Parts(parts) => {
+            let each = parts.iter().map(|part| format!("{} pods in {}", part.pods, domain(part.place)));
+            format!("split group {group}: {}", each.collect::<Vec<_>>().join(", "))
         }
         Decision::Pinned(nodes) => {
             format!("pinned group {group} to {}", nodes.iter().map(named).collect::<Vec<_>>().join(", "))
@@ -220,6 +219,7 @@ fn record(by: &str, assignment: &Assignment, reason: &Reason) -> Record {
         subgroups: assignment.subgroup_domains(),
         leader: assignment.leader.iter().map(|leader| leader.selector.clone()).collect(),
         released: false,
+        instructions: assignment.instructions.clone(),
         reason: reason.clone(),
     }
 }
@@ -230,17 +230,7 @@ fn reason(code: &str, message: impl Into<String>) -> Reason {
 
 /// The place of a group that nobody decides about any more.
 pub fn left_to_scheduler(code: &str) -> Record {
-    Record {
-        by: "scheduler".to_owned(),
-        level: None,
-        domain: None,
-        exclusive: false,
-        selector: BTreeMap::new(),
-        subgroups: None,
-        leader: BTreeMap::new(),
-        released: false,
-        reason: reason(code, "the set no longer asks to be placed"),
-    }
+    Record::new("scheduler", reason(code, "the set no longer asks to be placed"))
 }
 
 /// What becomes of a group whose leader, bound by someone else, is on a node outside every domain.
@@ -287,15 +277,10 @@ pub fn unplaceable(
     }
     let not_in = closed_to(asked, snapshot, group, level, &explanation);
     let record = Record {
-        by: NATIVE.to_owned(),
         level: Some(explanation.level.clone()),
-        domain: None,
         exclusive: asked.request.exclusive.is_some(),
-        selector: BTreeMap::new(),
-        subgroups: None,
-        leader: BTreeMap::new(),
         released: true,
-        reason: because,
+        ..Record::new(NATIVE, because)
     };
     (Placement::Release { record, not_in }, None)
 }
@@ -367,16 +352,14 @@ fn no_place(why: &str) -> Reason {
 
 fn settled_by_scheduler(domain: Option<(String, String)>, subgroups: Option<SubgroupDomains>) -> Record {
     let (level, domain) = domain.unzip();
+    let found = reason("BoundByScheduler", "the scheduler found its leader a domain with room for the whole group");
     Record {
-        by: "scheduler".to_owned(),
         selector: level.clone().zip(domain.clone()).into_iter().collect(),
         exclusive: domain.is_some(),
         level,
         domain,
         subgroups,
-        leader: BTreeMap::new(),
-        released: false,
-        reason: reason("BoundByScheduler", "the scheduler found its leader a domain with room for the whole group"),
+        ..Record::new("scheduler", found)
     }
 }
 
@@ -408,9 +391,9 @@ pub fn settle_bound(index: &mut Index, set: &LeaderWorkerSet, asked: &Asked<'_>,
         unit.pods = without(&unit.pods, excluded.iter());
     }
     let home = asked.request.exclusive.map(around).transpose()?;
-    let decision = home.map_or(Decision::Unconstrained, Decision::Within);
+    let decision = home.map_or(Decision::Unconstrained, Decision::within);
     let request = Request { units: vec![unit], ..asked.request.clone() };
-    let answer = Answer { unit: question.group, decision, reason: reason("BoundByScheduler", "") };
+    let answer = Answer::new(question.group, decision, reason("BoundByScheduler", ""));
     let mut checker = Checker::new(&snapshot, &request);
     if let Some(node) = snapshot.node_of(node) {
         excluded.iter().for_each(|leader| checker.occupy(node, *leader));

@@ -10,6 +10,7 @@ use muster_api::names::annotation;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Choice;
+use crate::instructions::Instructions;
 use crate::placement::Reason;
 use crate::pods;
 use crate::subgroups::{SubgroupDomains, Subgroups};
@@ -41,11 +42,30 @@ pub struct Record {
     /// The group fitted nowhere and its leader was left to the scheduler (`muster.dev/unplaceable: Scheduler`).
     #[serde(default)]
     pub released: bool,
+    /// What its pods get one by one.
+    #[serde(default, skip_serializing_if = "Instructions::is_empty")]
+    pub instructions: Instructions,
     /// Why, as the policy said it.
     pub reason: Reason,
 }
 
 impl Record {
+    /// A group that is bound to nothing, by this decider.
+    pub fn new(by: &str, reason: Reason) -> Self {
+        Self {
+            by: by.to_owned(),
+            level: None,
+            domain: None,
+            exclusive: false,
+            selector: BTreeMap::new(),
+            subgroups: None,
+            leader: BTreeMap::new(),
+            released: false,
+            instructions: Instructions::default(),
+            reason,
+        }
+    }
+
     /// The record on a leader pod, if Muster wrote one that it can read.
     pub fn of(leader: &Pod) -> Option<Self> {
         serde_json::from_str(pods::annotation(leader, annotation::PLACEMENT)?).ok()
@@ -58,6 +78,7 @@ impl Record {
         let own = self.subgroups.as_ref().zip(index).and_then(|(subgroups, index)| subgroups.selector(index));
         selector.extend(own.map(|(key, domain)| (key.to_owned(), domain.to_owned())));
         selector.extend(self.leader.clone());
+        selector.extend(self.instructions.selector(0));
         selector
     }
 
@@ -67,7 +88,8 @@ impl Record {
         let index = index.and_then(|index| u32::try_from(index).ok());
         let own = self.subgroups.as_ref().zip(index).and_then(|(subgroups, index)| subgroups.selector(index));
         let alone = || self.leader.iter().next().filter(|_| rank == 0).map(|(key, value)| (key.clone(), value.clone()));
-        let whole = || self.level.clone().zip(self.domain.clone());
+        let part = || self.instructions.part_of(rank).map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let whole = || part().or_else(|| self.level.clone().zip(self.domain.clone()));
         own.map(|(key, domain)| (key.to_owned(), domain.to_owned())).or_else(alone).or_else(whole)
     }
 

@@ -3,6 +3,8 @@
 //! The same types serve the native policies in this module and WebAssembly components (`muster-policy-host` converts them to
 //! and from `wit/policy.wit`). Time is data: durations are measured by the host before the call.
 
+use std::collections::BTreeMap;
+
 use crate::placement::Reason;
 
 /// What a pod of a group is doing.
@@ -50,6 +52,8 @@ pub struct Group {
     pub age_ms: u64,
     /// How often the group has been recreated.
     pub recreations: u32,
+    /// It has its place, or needs none.
+    pub placed: bool,
 }
 
 /// The question to a startup policy: all groups of one set.
@@ -57,17 +61,14 @@ pub struct Group {
 pub struct Request {
     /// `namespace/name` of the set.
     pub owner: String,
-    /// Its groups, ascending by index.
+    /// Labels of the set.
+    pub labels: BTreeMap<String, String>,
+    /// How many groups the set has when complete.
+    pub replicas: u32,
+    /// How many of them have no place yet, or do not exist.
+    pub unplaced: u32,
+    /// The groups that are not complete, ascending by index.
     pub groups: Vec<Group>,
-}
-
-/// A half-open range of ranks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RankRange {
-    /// First rank admitted.
-    pub from: u32,
-    /// First rank not admitted any more.
-    pub to: u32,
 }
 
 /// The answer for one group.
@@ -75,10 +76,8 @@ pub struct RankRange {
 pub struct Step {
     /// Group index, as in the request.
     pub group: u32,
-    /// Ranks that may exist now. Pods that exist are never deleted by narrowing this.
-    pub admit: Vec<RankRange>,
-    /// Delete every pod of the group and start over.
-    pub recreate: bool,
+    /// How many ranks may exist now, from 0. Pods that exist are never deleted by narrowing this.
+    pub admit: u32,
     /// Ask again after so many milliseconds even if nothing changes.
     pub recheck_ms: Option<u32>,
     /// Why.
@@ -90,13 +89,13 @@ pub fn native(policy: muster_api::leader_worker_set::StartupPolicyType, request:
     use muster_api::leader_worker_set::StartupPolicyType::{LeaderCreated, LeaderReady};
     let step = |group: &Group| {
         let leader_ready = group.pods.iter().any(|pod| pod.rank == 0 && pod.phase == Phase::Ready);
-        let (to, code, message) = match policy {
+        let (admit, code, message) = match policy {
             LeaderCreated => (group.size, "LeaderCreated", "the leader exists"),
             LeaderReady if leader_ready => (group.size, "LeaderReady", "the leader is ready"),
             LeaderReady => (1, "LeaderNotReady", "workers start once the leader is ready"),
         };
         let reason = Reason { code: code.to_owned(), message: message.to_owned() };
-        Step { group: group.index, admit: vec![RankRange { from: 0, to }], recreate: false, recheck_ms: None, reason }
+        Step { group: group.index, admit, recheck_ms: None, reason }
     };
     request.groups.iter().map(step).collect()
 }

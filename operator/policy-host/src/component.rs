@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_core::cluster::Snapshot;
+use muster_core::placement::effects::{Effect, Effects};
 use muster_core::placement::{Answer, Request};
 use muster_core::startup;
 use wasmtime::Store;
@@ -27,6 +28,24 @@ pub(crate) struct Descriptor {
     pub(crate) settings_schema: String,
 }
 
+/// What a policy says that it needs, as it says it.
+pub(crate) struct Prepared {
+    pub(crate) levels: Vec<String>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) peers: Option<String>,
+}
+
+/// What a policy needs with its settings, checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preparation {
+    /// Node label keys that it reads, widest level first.
+    pub levels: Vec<String>,
+    /// What the pods of its sets get when they are created.
+    pub effects: Effects,
+    /// Label key of sets by which they are peers.
+    pub peers: Option<String>,
+}
+
 /// What loading needs of a world: its generated bindings, by one name.
 pub(crate) trait World: Clone {
     const KIND: PolicyKind;
@@ -39,7 +58,7 @@ pub(crate) trait World: Clone {
         instance: &Self::Instance,
         settings: &str,
     ) -> wasmtime::Result<Vec<SettingsError>>;
-    fn levels(store: &mut Store<HostState>, instance: &Self::Instance, settings: &str) -> wasmtime::Result<Vec<String>>;
+    fn prepare(store: &mut Store<HostState>, instance: &Self::Instance, settings: &str) -> wasmtime::Result<Prepared>;
 }
 
 /// The generated bindings of the two worlds are alike, and strangers to each other.
@@ -72,8 +91,10 @@ macro_rules! world {
                 instance.muster_policy_lifecycle().call_validate_settings(store, settings)
             }
 
-            fn levels(store: &mut Store<HostState>, instance: &Self::Instance, settings: &str) -> wasmtime::Result<Vec<String>> {
-                instance.muster_policy_lifecycle().call_levels(store, settings)
+            fn prepare(store: &mut Store<HostState>, instance: &Self::Instance, settings: &str) -> wasmtime::Result<Prepared> {
+                let prepared = instance.muster_policy_lifecycle().call_prepare(store, settings)?;
+                let effects = prepared.effects.into_iter().map(convert::effect).collect();
+                Ok(Prepared { levels: prepared.levels, effects, peers: prepared.peers })
             }
         }
     };
@@ -155,9 +176,9 @@ macro_rules! about {
                 &self.0.settings
             }
 
-            /// Node label keys that the policy reads with these settings, widest level first.
-            pub fn levels(&self) -> &[String] {
-                &self.0.levels
+            /// What the policy needs with these settings.
+            pub fn preparation(&self) -> &Preparation {
+                &self.0.preparation
             }
 
             /// What one call may use.

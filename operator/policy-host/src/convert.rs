@@ -1,12 +1,18 @@
 //! Between the core's values and those of `wit/policy.wit`. What comes from a guest is brought into bounds on the way in.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use muster_core::placement::{Answer, Decision, Demand, DomainId, LevelId, NodeId, Place, Reason, Request, SettingsError, Unit};
+use muster_core::cluster::{PODS, Shape};
+use muster_core::placement::effects::Effect;
+use muster_core::placement::{
+    Answer, BadNode, Decision, Demand, DomainId, LevelId, NodeId, Part, Peer, Place, Placed, Reason, Request, SettingsError,
+    Unit, Whereabouts,
+};
 use muster_core::startup;
 
 use crate::bindings::placement_policy::exports::muster::policy::placement as wit;
-use crate::bindings::placement_policy::muster::policy::types;
+use crate::bindings::placement_policy::muster::policy::{cluster, types};
 use crate::bindings::startup_policy::exports::muster::policy::startup as wit_startup;
 use crate::call::CallError;
 
@@ -23,9 +29,13 @@ const NO_CODE: &str = "Unspecified";
 pub(crate) fn request(request: &Request) -> wit::Request {
     wit::Request {
         owner: request.owner.clone(),
+        labels: entries(&request.labels),
         exclusive: request.exclusive.map(|level| level.0),
         // The rest is asked about with the next call.
         units: request.units.iter().take(MAX_UNITS).map(unit).collect(),
+        placed: request.placed.iter().map(placed).collect(),
+        peers: request.peers.iter().map(peer).collect(),
+        bad_nodes: request.bad_nodes.iter().map(bad_node).collect(),
     }
 }
 
@@ -34,17 +44,69 @@ fn unit(unit: &Unit) -> wit::Unit {
         id: unit.id,
         pods: unit.pods.iter().map(|Demand { shape, pods }| types::Demand { shape: shape.0, pods: *pods }).collect(),
         priority: unit.priority,
-        current: unit.current.map(|place| types::Location { level: place.level.0, domain: place.domain.0 }),
+        subgroups: unit.division.clone(),
+        current: unit.current.as_ref().map(whereabouts),
+        previous: unit.previous.as_ref().map(whereabouts),
+    }
+}
+
+fn whereabouts(whereabouts: &Whereabouts) -> wit::Whereabouts {
+    wit::Whereabouts { domains: domains(&whereabouts.domains), nodes: whereabouts.nodes.iter().map(|node| node.0).collect() }
+}
+
+fn domains(domains: &[DomainId]) -> Vec<u32> {
+    domains.iter().map(|domain| domain.0).collect()
+}
+
+fn placed(placed: &Placed) -> wit::Placed {
+    wit::Placed { id: placed.id, domains: domains(&placed.domains) }
+}
+
+fn peer(peer: &Peer) -> wit::Peer {
+    let Peer { owner, labels, id, domains: places } = peer;
+    wit::Peer { owner: owner.clone(), labels: entries(labels), id: *id, domains: domains(places) }
+}
+
+fn bad_node(bad: &BadNode) -> wit::BadNode {
+    wit::BadNode { node: bad.node.0, failures: bad.failures, age_ms: bad.age_ms }
+}
+
+fn entries(map: &BTreeMap<String, String>) -> Vec<types::Entry> {
+    map.iter().map(|(key, value)| types::Entry { key: key.clone(), value: value.clone() }).collect()
+}
+
+/// What pods of a shape ask for; nothing of an unknown one. That every pod takes one of the places for pods goes without saying.
+pub(crate) fn shape(shape: Option<&Shape>) -> cluster::PodShape {
+    let amount = |(resource, amount): (&str, i64)| cluster::Quantity {
+        resource: resource.to_owned(),
+        amount: u64::try_from(amount).unwrap_or(0),
+    };
+    cluster::PodShape {
+        requests: shape
+            .into_iter()
+            .flat_map(|shape| shape.requests().iter())
+            .filter(|(name, _)| *name != PODS)
+            .map(amount)
+            .collect(),
+        selector: shape.map(|shape| entries(shape.selector())).unwrap_or_default(),
     }
 }
 
 pub(crate) fn answer(answer: wit::Answer) -> Answer {
-    Answer { unit: answer.unit, decision: decision(answer.decision), reason: reason(&answer.reason) }
+    Answer {
+        unit: answer.unit,
+        decision: decision(answer.decision),
+        avoid: answer.avoid.into_iter().map(NodeId).collect(),
+        effects: answer.effects.into_iter().map(effect).collect(),
+        reason: reason(&answer.reason),
+    }
 }
 
 fn decision(decision: wit::Decision) -> Decision {
     match decision {
-        wit::Decision::Within(place) => Decision::Within(Place { level: LevelId(place.level), domain: DomainId(place.domain) }),
+        wit::Decision::Within(places) => Decision::Within(places.into_iter().map(place).collect()),
+        wit::Decision::Preferred(places) => Decision::Preferred(places.into_iter().map(place).collect()),
+        wit::Decision::Parts(parts) => Decision::Parts(parts.into_iter().map(part).collect()),
         wit::Decision::Pinned(nodes) => Decision::Pinned(nodes.into_iter().map(NodeId).collect()),
         wit::Decision::Unconstrained => Decision::Unconstrained,
         wit::Decision::Hold(retry_ms) => Decision::Hold { retry_ms },
@@ -52,8 +114,40 @@ fn decision(decision: wit::Decision) -> Decision {
     }
 }
 
+fn place(place: types::Location) -> Place {
+    Place { level: LevelId(place.level), domain: DomainId(place.domain) }
+}
+
+fn part(part: wit::Part) -> Part {
+    Part { pods: part.pods, place: place(part.location) }
+}
+
+pub(crate) fn effect(effect: types::Effect) -> Effect {
+    let word = |effect: types::TaintEffect| match effect {
+        types::TaintEffect::NoSchedule => "NoSchedule",
+        types::TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+        types::TaintEffect::NoExecute => "NoExecute",
+    };
+    match effect {
+        types::Effect::Toleration(types::Toleration { key, value, effect }) => {
+            Effect::Toleration { key, value, effect: effect.map(|effect| word(effect).to_owned()) }
+        }
+        types::Effect::NodeSelector(types::Entry { key, value }) => Effect::NodeSelector(key, value),
+        types::Effect::Label(types::Entry { key, value }) => Effect::Label(key, value),
+        types::Effect::Annotation(types::Entry { key, value }) => Effect::Annotation(key, value),
+        types::Effect::Env(types::Entry { key, value }) => Effect::Env(key, value),
+        types::Effect::SchedulerName(name) => Effect::SchedulerName(name),
+    }
+}
+
 pub(crate) fn startup_request(request: &startup::Request) -> wit_startup::Request {
-    wit_startup::Request { owner: request.owner.clone(), groups: request.groups.iter().map(group).collect() }
+    wit_startup::Request {
+        owner: request.owner.clone(),
+        labels: entries(&request.labels),
+        replicas: request.replicas,
+        unplaced: request.unplaced,
+        groups: request.groups.iter().map(group).collect(),
+    }
 }
 
 fn group(group: &startup::Group) -> wit_startup::Group {
@@ -63,6 +157,7 @@ fn group(group: &startup::Group) -> wit_startup::Group {
         pods: group.pods.iter().map(pod).collect(),
         age_ms: group.age_ms,
         recreations: group.recreations,
+        placed: group.placed,
     }
 }
 
@@ -81,13 +176,7 @@ fn pod(pod: &startup::Pod) -> wit_startup::Pod {
 }
 
 pub(crate) fn step(step: &wit_startup::Step) -> startup::Step {
-    startup::Step {
-        group: step.group,
-        admit: step.admit.iter().map(|range| startup::RankRange { from: range.from_rank, to: range.to_rank }).collect(),
-        recreate: step.recreate,
-        recheck_ms: step.recheck_ms,
-        reason: reason(&step.reason),
-    }
+    startup::Step { group: step.group, admit: step.admit, recheck_ms: step.recheck_ms, reason: reason(&step.reason) }
 }
 
 fn reason(reason: &types::Reason) -> Reason {

@@ -1,7 +1,7 @@
 //! Runs placement and startup policies as WebAssembly components, within limits.
 //!
 //! ```text
-//!  bytes ─► size ─► accept ─► compile ─► describe ─► validate settings ─► levels ─► PlacementComponent | StartupComponent
+//!  bytes ─► size ─► accept ─► compile ─► describe ─► validate settings ─► prepare ─► PlacementComponent | StartupComponent
 //!           (load.rs: one typed error per step, so that a policy object can say which step failed)
 //!
 //!  component.place(snapshot, request) ─► a fresh store and instance (store.rs) ─► guest ─► normalised answers | CallError
@@ -28,7 +28,7 @@ pub use accept::{AcceptError, PolicyKind};
 pub use breaker::{Breaker, Permit};
 pub use built_in::{BuiltIn, built_in, built_ins};
 pub use call::{CallError, CallOutcome, LogLevel, LogLine, TrapKind};
-pub use component::{PlacementComponent, StartupComponent};
+pub use component::{PlacementComponent, Preparation, StartupComponent};
 pub use engine::{Allocation, Engine, EngineError, EngineOptions};
 pub use load::{LoadError, Step, digest};
 pub use store::Limits;

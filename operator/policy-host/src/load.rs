@@ -4,13 +4,15 @@
 
 use std::time::Duration;
 
+use muster_api::syntax;
 use muster_core::placement::SettingsError;
+use muster_core::placement::effects::{Effects, Forbidden, Stage};
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use crate::accept::{self, AcceptError};
 use crate::call::CallError;
-use crate::component::{Descriptor, World, run};
+use crate::component::{Descriptor, Preparation, Prepared, World, run};
 use crate::convert;
 use crate::engine::{CompileError, Engine};
 use crate::settings;
@@ -18,8 +20,6 @@ use crate::store::Limits;
 
 /// Levels that one policy may read.
 const MAX_LEVELS: usize = 16;
-/// A label key: a prefix of 253 bytes, a slash, a name of 63.
-const MAX_LABEL_KEY_BYTES: usize = 317;
 
 /// The steps of loading, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,7 +32,7 @@ pub enum Step {
     Compiled,
     /// It says who it is.
     Described,
-    /// It takes its settings, and says which levels it reads.
+    /// It takes its settings, and says what it needs with them.
     SettingsValid,
 }
 
@@ -81,17 +81,22 @@ pub enum LoadError {
     /// `validate-settings` failed.
     #[error("`validate-settings` failed: {0}")]
     ValidateSettings(#[source] CallError),
-    /// `levels` failed.
-    #[error("`levels` failed: {0}")]
-    Levels(#[source] CallError),
-    /// `levels` answered nonsense.
-    #[error("`levels` answered with {value:?}: {expected}")]
-    LevelKeys {
-        /// The level's key.
+    /// `prepare` failed.
+    #[error("`prepare` failed: {0}")]
+    Prepare(#[source] CallError),
+    /// `prepare` answered with a key that is none.
+    #[error("`prepare` answered with {field} {value:?}: {expected}")]
+    PrepareKeys {
+        /// Which field of the preparation.
+        field: &'static str,
+        /// The key.
         value: String,
         /// What it should be.
         expected: &'static str,
     },
+    /// `prepare` wants something for its pods that they don't get.
+    #[error("`prepare` answered with {0}")]
+    PrepareEffects(#[source] Forbidden),
 }
 
 /// `sha256:` and the hexadecimal digest of a component's bytes.
@@ -107,7 +112,11 @@ impl LoadError {
             Self::Refused(_) => Step::Accepted,
             Self::Compile(_) | Self::CompileTimeout(_) | Self::CompileBusy | Self::Link(_) => Step::Compiled,
             Self::Describe(_) | Self::Descriptor { .. } => Step::Described,
-            Self::Settings(_) | Self::ValidateSettings(_) | Self::Levels(_) | Self::LevelKeys { .. } => Step::SettingsValid,
+            Self::Settings(_)
+            | Self::ValidateSettings(_)
+            | Self::Prepare(_)
+            | Self::PrepareKeys { .. }
+            | Self::PrepareEffects(_) => Step::SettingsValid,
         }
     }
 
@@ -123,12 +132,12 @@ impl LoadError {
             Self::CompileBusy => Some("it is tried again later".into()),
             Self::Link(_) => Some("build it against the wit/policy.wit of this operator".into()),
             Self::Settings(_) => Some("correct the fields of spec.settings that are named".into()),
-            Self::Describe(error) | Self::ValidateSettings(error) | Self::Levels(error) => match error {
+            Self::Describe(error) | Self::ValidateSettings(error) | Self::Prepare(error) => match error {
                 CallError::Deadline { .. } => Some("raise spec.limits.deadline, or make the policy faster".into()),
                 CallError::Memory { .. } => Some("raise spec.limits.memory, or make the policy smaller".into()),
                 _ => None,
             },
-            Self::Descriptor { .. } | Self::LevelKeys { .. } => None,
+            Self::Descriptor { .. } | Self::PrepareKeys { .. } | Self::PrepareEffects(_) => None,
         }
     }
 
@@ -138,7 +147,7 @@ impl LoadError {
             Self::Settings(errors) => errors,
             Self::Describe(CallError::Settings(errors))
             | Self::ValidateSettings(CallError::Settings(errors))
-            | Self::Levels(CallError::Settings(errors)) => errors,
+            | Self::Prepare(CallError::Settings(errors)) => errors,
             _ => &[],
         }
     }
@@ -152,7 +161,7 @@ pub(crate) struct Loaded<W> {
     pub(crate) digest: String,
     pub(crate) descriptor: Descriptor,
     pub(crate) settings: String,
-    pub(crate) levels: Vec<String>,
+    pub(crate) preparation: Preparation,
 }
 
 /// All steps, in order.
@@ -171,8 +180,8 @@ pub(crate) fn load<W: World>(
     let descriptor = run(engine, &pre, limits, W::describe).result.map_err(LoadError::Describe)?;
     check_descriptor(&descriptor)?;
     let digest = digest(bytes);
-    let (settings, levels) = take_settings(engine, &pre, limits, settings)?;
-    Ok(Loaded { engine: engine.clone(), pre, limits, digest, descriptor, settings, levels })
+    let (settings, preparation) = take_settings(engine, &pre, limits, settings)?;
+    Ok(Loaded { engine: engine.clone(), pre, limits, digest, descriptor, settings, preparation })
 }
 
 /// The last steps again, for a component that is compiled already.
@@ -181,7 +190,7 @@ pub(crate) fn reconfigure<W: World>(
     limits: Limits,
     settings: &serde_json::Value,
 ) -> Result<Loaded<W>, LoadError> {
-    let (settings, levels) = take_settings(&loaded.engine, &loaded.pre, limits, settings)?;
+    let (settings, preparation) = take_settings(&loaded.engine, &loaded.pre, limits, settings)?;
     Ok(Loaded {
         engine: loaded.engine.clone(),
         pre: loaded.pre.clone(),
@@ -189,7 +198,7 @@ pub(crate) fn reconfigure<W: World>(
         digest: loaded.digest.clone(),
         descriptor: loaded.descriptor.clone(),
         settings,
-        levels,
+        preparation,
     })
 }
 
@@ -220,37 +229,41 @@ fn check_descriptor(Descriptor { name, version, settings_schema }: &Descriptor) 
     Ok(())
 }
 
-/// Asks the policy about its settings and for the levels it reads with them.
+/// Asks the policy about its settings and for what it needs with them.
 fn take_settings<W: World>(
     engine: &Engine,
     pre: &W,
     limits: Limits,
     settings: &serde_json::Value,
-) -> Result<(String, Vec<String>), LoadError> {
+) -> Result<(String, Preparation), LoadError> {
     let settings = settings::canonical(settings);
     let validate = |store: &mut _, instance: &_| W::validate_settings(store, instance, &settings);
     let errors = run(engine, pre, limits, validate).result.map_err(LoadError::ValidateSettings)?;
     if !errors.is_empty() {
         return Err(LoadError::Settings(convert::settings_errors(errors)));
     }
-    let levels = |store: &mut _, instance: &_| W::levels(store, instance, &settings);
-    let levels = run(engine, pre, limits, levels).result.map_err(LoadError::Levels)?;
-    check_levels(&levels)?;
-    Ok((settings, levels))
+    let prepare = |store: &mut _, instance: &_| W::prepare(store, instance, &settings);
+    let prepared = run(engine, pre, limits, prepare).result.map_err(LoadError::Prepare)?;
+    Ok((settings, check_preparation(prepared)?))
 }
 
-fn check_levels(levels: &[String]) -> Result<(), LoadError> {
-    let wrong = |value: &str, expected| Err(LoadError::LevelKeys { value: convert::message(value), expected });
+fn check_preparation(prepared: Prepared) -> Result<Preparation, LoadError> {
+    let Prepared { levels, effects, peers } = prepared;
+    let wrong = |field, value: &str, expected| Err(LoadError::PrepareKeys { field, value: convert::message(value), expected });
     if let Some(level) = levels.get(MAX_LEVELS) {
-        return wrong(level, "a policy reads at most 16 levels");
+        return wrong("level", level, "a policy reads at most 16 levels");
     }
     for (position, level) in levels.iter().enumerate() {
-        if level.is_empty() || level.len() > MAX_LABEL_KEY_BYTES || !level.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return wrong(level, "a level is a node label key");
+        if !syntax::is_label_key(level) {
+            return wrong("level", level, "a level is a node label key");
         }
         if levels[..position].contains(level) {
-            return wrong(level, "a level is named once");
+            return wrong("level", level, "a level is named once");
         }
     }
-    Ok(())
+    if let Some(peers) = peers.as_deref().filter(|peers| !syntax::is_label_key(peers)) {
+        return wrong("peers", peers, "peers share a label key of their sets");
+    }
+    let effects = Effects::check(&effects, Stage::Preparation).map_err(LoadError::PrepareEffects)?;
+    Ok(Preparation { levels, effects, peers })
 }

@@ -9,6 +9,7 @@ use wasmtime::{ResourceLimiter, Store};
 
 use crate::bindings::placement_policy::muster::policy::{cluster, log, types};
 use crate::call::{LogLevel, LogLine};
+use crate::convert;
 use crate::engine::{Engine, TICK};
 
 /// Most memory that a policy object can ask for.
@@ -212,6 +213,18 @@ impl cluster::HostSnapshot for HostState {
 
     fn nodes_in(&mut self, view: View, level: u32, domain: u32, shape: u32) -> wasmtime::Result<(Vec<u32>, Vec<u32>)> {
         Ok(self.table.get(&view)?.nodes_in(LevelId(level), DomainId(domain), ShapeId(shape)))
+    }
+
+    fn node_usable(&mut self, view: View) -> wasmtime::Result<Vec<bool>> {
+        Ok(self.table.get(&view)?.node_usable().collect())
+    }
+
+    fn node_capacity(&mut self, view: View, resource: String) -> wasmtime::Result<Vec<u64>> {
+        Ok(self.table.get(&view)?.node_capacity(&resource).collect())
+    }
+
+    fn describe_shape(&mut self, view: View, shape: u32) -> wasmtime::Result<cluster::PodShape> {
+        Ok(convert::shape(self.table.get(&view)?.shape(ShapeId(shape))))
     }
 
     fn best_domains(

@@ -19,7 +19,9 @@ fn a_good_answer_arrives_with_a_clean_reason() {
     let outcome = load(&engine(), &Guest::default()).place(&nothing(), &request());
     let expected = Answer {
         unit: 7,
-        decision: Decision::Within(Place { level: LevelId(0), domain: DomainId(3) }),
+        decision: Decision::within(Place { level: LevelId(0), domain: DomainId(3) }),
+        avoid: Vec::new(),
+        effects: Vec::new(),
         // The guest says `best-fit`.
         reason: Reason { code: "Bestfit".into(), message: "it fits there".into() },
     };

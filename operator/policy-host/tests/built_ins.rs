@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Container, Node, NodeCondition, NodeStatus, Pod
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use muster_core::cluster::{Index, Shape, Snapshot, View};
 use muster_core::placement::{Decision, Demand, Request, ShapeId, Unit};
-use muster_core::startup::{Group, Phase, Pod, RankRange};
+use muster_core::startup::{Group, Phase, Pod};
 use muster_policy_host::{Limits, LoadError, PlacementComponent, built_in, built_ins};
 use serde_json::json;
 
@@ -67,7 +67,7 @@ fn cluster(pools: &[(&str, u32)]) -> Index {
 
 fn view(index: &mut Index, component: &PlacementComponent) -> Snapshot {
     index.snapshot(View {
-        levels: component.levels().to_vec(),
+        levels: component.preparation().levels.clone(),
         shapes: vec![gpu_shape()],
         namespace: "default".to_owned(),
         ..View::default()
@@ -93,7 +93,7 @@ fn each_vllm_group_gets_a_pool_of_its_own() {
     let snapshot = view(&mut cluster(&[("gpu-a", 2), ("gpu-b", 2)]), &component);
     let answers = component.place(&snapshot, &vllm(&snapshot, 3)).result.unwrap();
     let pool = |decision: &Decision| match decision {
-        Decision::Within(place) => snapshot.domain_name(place.level, place.domain).unwrap_or("?").to_owned(),
+        Decision::Within(places) => snapshot.domain_name(places[0].level, places[0].domain).unwrap_or("?").to_owned(),
         other => format!("{other:?}"),
     };
     let pools: Vec<_> = answers.iter().map(|answer| pool(&answer.decision)).collect();
@@ -117,13 +117,14 @@ fn workers_wait_for_their_leader() {
     let component = fixtures::engine().load_startup(bytes, Limits::default(), &json!({})).unwrap();
     let group = |index, phase| {
         let pods = vec![Pod { rank: 0, phase, in_phase_ms: 0, restarts: 0 }];
-        Group { index, size: 2, pods, age_ms: 0, recreations: 0 }
+        Group { index, size: 2, pods, age_ms: 0, recreations: 0, placed: true }
     };
     let groups = vec![group(0, Phase::Running), group(1, Phase::Ready)];
-    let request = muster_core::startup::Request { owner: "default/vllm".to_owned(), groups };
+    let owner = "default/vllm".to_owned();
+    let request = muster_core::startup::Request { owner, labels: BTreeMap::new(), replicas: 2, unplaced: 0, groups };
     let steps = component.next(&request).result.unwrap();
-    let admitted: Vec<_> = steps.iter().map(|step| step.admit.clone()).collect();
-    assert_eq!(admitted, [vec![RankRange { from: 0, to: 1 }], vec![RankRange { from: 0, to: 2 }]]);
+    let admitted: Vec<_> = steps.iter().map(|step| step.admit).collect();
+    assert_eq!(admitted, [1, 2]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn a_good_component_tells_about_itself() {
     let bytes = Guest::default().component();
     let component = engine().load_placement(&bytes, Limits::default(), &json!({"b": 1, "a": [true]})).unwrap();
     assert_eq!((component.name(), component.version(), component.settings_schema()), ("fixture", "1.2.3", ""));
-    assert_eq!(component.levels(), ["example.com/rack"]);
+    assert_eq!(component.preparation().levels, ["example.com/rack"]);
     assert_eq!(component.settings(), r#"{"a":[true],"b":1}"#);
     assert_eq!((&component.digest()[..7], component.digest().len()), ("sha256:", 71));
 }

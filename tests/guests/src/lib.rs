@@ -28,7 +28,8 @@ pub struct Guest<'a> {
 /// The first page of memory, where everything that the guest answers with lies as data; arguments go to the second page.
 ///
 /// 64: name, 80: version, 96: a code, 112: a message, 160: a path, 192: the level's key. 256: descriptor, 288: no settings
-/// errors, 296: one settings error, 320: the levels, 400: one answer, 448: the ok result, 480: the failure `unsupported`.
+/// errors, 296: one settings error, 320: the preparation, 352: its levels, 384: one location, 400: one answer, 448: the ok result,
+/// 480: the failure `unsupported`.
 const DATA: &str = r#"
   (memory (export "memory") 2)
   (data (i32.const 64) "fixture")
@@ -39,8 +40,12 @@ const DATA: &str = r#"
   (data (i32.const 256) "\40\00\00\00\07\00\00\00\50\00\00\00\05\00\00\00\00\00\00\00\00\00\00\00")
   (data (i32.const 288) "\00\00\00\00\00\00\00\00")
   (data (i32.const 296) "\30\01\00\00\01\00\00\00\a0\00\00\00\07\00\00\00\70\00\00\00\0d\00\00\00")
-  ;; answer: unit 7, within { level 0, domain 3 }, reason { code, message }
-  (data (i32.const 400) "\07\00\00\00\00\00\00\00\00\00\00\00\03\00\00\00\60\00\00\00\08\00\00\00\70\00\00\00\0d\00\00\00")
+  ;; location: level 0, domain 3
+  (data (i32.const 384) "\00\00\00\00\03\00\00\00")
+  ;; answer: unit 7, within that location, avoid nothing, no effects, reason { code, message }
+  (data (i32.const 400) "\07\00\00\00\00\00\00\00\80\01\00\00\01\00\00\00")
+  (data (i32.const 416) "\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00")
+  (data (i32.const 432) "\60\00\00\00\08\00\00\00\70\00\00\00\0d\00\00\00")
   (data (i32.const 448) "\00\00\00\00\90\01\00\00\01\00\00\00")
   (data (i32.const 480) "\01\00\00\00\01\00\00\00\70\00\00\00\0d\00\00\00")
   (global $free (mut i32) (i32.const 65536))
@@ -74,11 +79,13 @@ impl<'a> Guest<'a> {
         let Self { place, functions, imports, .. } = self;
         let placement = format!(
             r#"(func $place (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {place})
-               (func (export "muster:policy/placement@0.1.0#place")
-                 (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
-                 (call $drop (local.get 2))
-                 (call $place (local.get 0) (local.get 1) (local.get 2) (local.get 3) (local.get 4)
-                   (local.get 5) (local.get 6) (local.get 7) (local.get 8)))
+               ;; Too many arguments for the stack: settings at 0, the snapshot at 8, owner at 12, exclusive at 28, units at 36.
+               (func (export "muster:policy/placement@0.1.0#place") (param $at i32) (result i32)
+                 (call $drop (i32.load offset=8 (local.get $at)))
+                 (call $place (i32.load (local.get $at)) (i32.load offset=4 (local.get $at)) (i32.load offset=8 (local.get $at))
+                   (i32.load offset=12 (local.get $at)) (i32.load offset=16 (local.get $at))
+                   (i32.load8_u offset=28 (local.get $at)) (i32.load offset=32 (local.get $at))
+                   (i32.load offset=36 (local.get $at)) (i32.load offset=40 (local.get $at))))
                {functions}"#
         );
         component("placement-policy", &self.core(&format!("{DROP} {imports}"), &placement))
@@ -91,10 +98,11 @@ impl<'a> Guest<'a> {
         format!(
             r#"(module {imports} {DATA}
               (data (i32.const 192) "{level}")
-              (data (i32.const 320) "\48\01\00\00\01\00\00\00\c0\00\00\00\{length:02x}\00\00\00")
+              (data (i32.const 320) "\60\01\00\00\01\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00")
+              (data (i32.const 352) "\c0\00\00\00\{length:02x}\00\00\00")
               (func (export "muster:policy/lifecycle@0.1.0#describe") (result i32) (i32.const 256))
               (func (export "muster:policy/lifecycle@0.1.0#validate-settings") (param i32 i32) (result i32) {validate})
-              (func (export "muster:policy/lifecycle@0.1.0#levels") (param i32 i32) (result i32) (i32.const 320))
+              (func (export "muster:policy/lifecycle@0.1.0#prepare") (param i32 i32) (result i32) (i32.const 320))
               {ask})"#
         )
     }
@@ -106,18 +114,18 @@ const DROP: &str = r#"(import "muster:policy/cluster@0.1.0" "[resource-drop]snap
 /// Body of `place` for [`Guest::that`]: every unit goes into this domain of level 0. Domains are numbered by name.
 #[must_use]
 pub fn all_into(domain: u32) -> String {
-    // A unit has 28 bytes and begins with its id; an answer has 32, with its unit at 0 and its domain at 12.
+    // A unit has 64 bytes and begins with its id; an answer has 48 and begins with its unit. All share one location.
     format!(
         "(local $unit i32) (local $answer i32)
          (local.set $unit (local.get 7))
          (local.set $answer (i32.const 1024))
+         (i32.store (i32.const 388) (i32.const {domain}))
          (loop $next
-           (memory.copy (local.get $answer) (i32.const 400) (i32.const 32))
+           (memory.copy (local.get $answer) (i32.const 400) (i32.const 48))
            (i32.store (local.get $answer) (i32.load (local.get $unit)))
-           (i32.store offset=12 (local.get $answer) (i32.const {domain}))
-           (local.set $unit (i32.add (local.get $unit) (i32.const 28)))
-           (local.set $answer (i32.add (local.get $answer) (i32.const 32)))
-           (br_if $next (i32.lt_u (local.get $unit) (i32.add (local.get 7) (i32.mul (local.get 8) (i32.const 28))))))
+           (local.set $unit (i32.add (local.get $unit) (i32.const 64)))
+           (local.set $answer (i32.add (local.get $answer) (i32.const 48)))
+           (br_if $next (i32.lt_u (local.get $unit) (i32.add (local.get 7) (i32.mul (local.get 8) (i32.const 64))))))
          (i32.store (i32.const 452) (i32.const 1024))
          (i32.store (i32.const 456) (local.get 8))
          (i32.const 448)"
@@ -130,8 +138,7 @@ pub fn all_into(domain: u32) -> String {
 /// Never, as long as `wit/policy.wit` has its startup world.
 #[must_use]
 pub fn startup() -> Vec<u8> {
-    let next =
-        r#"(func (export "muster:policy/startup@0.1.0#next") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 600))"#;
+    let next = r#"(func (export "muster:policy/startup@0.1.0#next") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) (i32.const 600))"#;
     component("startup-policy", &Guest::default().core("", next))
 }
 

@@ -140,9 +140,14 @@ impl<C> Entry<C> {
 
     /// Whether sets of a namespace with these labels may use the policy.
     pub(crate) fn admits(&self, namespace_labels: &BTreeMap<String, String>) -> bool {
-        use kube::core::{Selector, SelectorExt as _};
-        let Some(selector) = self.spec.namespace_selector.clone() else { return true };
-        // A selector that can't be read was refused when the policy was loaded.
-        Selector::try_from(selector).is_ok_and(|selector| selector.matches(namespace_labels))
+        admits(&self.spec, namespace_labels)
     }
+}
+
+/// Whether sets of a namespace with these labels may use a policy.
+pub(crate) fn admits(spec: &PolicySpec, namespace_labels: &BTreeMap<String, String>) -> bool {
+    use kube::core::{Selector, SelectorExt as _};
+    let Some(selector) = spec.namespace_selector.clone() else { return true };
+    // A selector that can't be read was refused when the policy was loaded.
+    Selector::try_from(selector).is_ok_and(|selector| selector.matches(namespace_labels))
 }

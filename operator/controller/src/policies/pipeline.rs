@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
-use muster_api::policy::{ConfigMapSource, Policy, PolicySpec, validate_policy};
+use muster_api::policy::{ActiveComponent, ConfigMapSource, Policy, PolicySpec, validate_policy};
 use muster_api::{PlacementPolicy, StartupPolicy};
 use muster_policy_host::{Engine, Limits, LoadError, PlacementComponent, PolicyKind, StartupComponent, built_in, built_ins};
 use serde::de::DeserializeOwned;
@@ -45,8 +45,8 @@ trait Kind: 'static {
     fn shelf(caches: &Caches) -> &Shelf<Self::Object>;
     fn registry(policies: &Policies) -> &Registry<Self::Component>;
     fn load(engine: &Engine, bytes: &[u8], limits: Limits, settings: &Value) -> Result<Self::Component, LoadError>;
-    /// Digest, name and version.
-    fn about(component: &Self::Component) -> (String, String, String);
+    /// What the object's status says about it; not since when.
+    fn about(component: &Self::Component) -> ActiveComponent;
 }
 
 struct Placement;
@@ -71,8 +71,15 @@ macro_rules! kind {
                 engine.$load(bytes, limits, settings)
             }
 
-            fn about(component: &Self::Component) -> (String, String, String) {
-                (component.digest().to_owned(), component.name().to_owned(), component.version().to_owned())
+            fn about(component: &Self::Component) -> ActiveComponent {
+                let effects = &component.preparation().effects;
+                ActiveComponent {
+                    digest: component.digest().to_owned(),
+                    name: Some(component.name().to_owned()),
+                    version: Some(component.version().to_owned()),
+                    effects: (!effects.is_empty()).then(|| serde_json::json!(effects)),
+                    since: None,
+                }
             }
         }
     };
@@ -183,7 +190,7 @@ async fn load<K: Kind>(
         Err(fault) => (old.clone(), Some(fault)),
     };
     let previous = match (&old, &component) {
-        (Some(old), Some(new)) if K::about(old).0 != K::about(new).0 => Some(old.clone()),
+        (Some(old), Some(new)) if K::about(old).digest != K::about(new).digest => Some(old.clone()),
         _ => before.and_then(|before| before.previous.clone()),
     };
     let loading = Loading { digest, active: component.as_ref().map(K::about), failed };

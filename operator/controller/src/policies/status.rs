@@ -18,8 +18,8 @@ pub(super) struct Loading {
     pub(super) failed: Option<Fault>,
     /// Digest of what was loaded, as far as it was fetched.
     pub(super) digest: Option<String>,
-    /// The component that answers now, old or new: digest, name, version.
-    pub(super) active: Option<(String, String, String)>,
+    /// The component that answers now, old or new; since when is found out here.
+    pub(super) active: Option<ActiveComponent>,
 }
 
 /// What went wrong.
@@ -71,10 +71,10 @@ pub(super) fn after(loading: &Loading, before: Option<&PolicyStatus>, generation
             condition.last_transition_time = same.last_transition_time.clone();
         }
     }
-    let active = loading.active.clone().map(|(digest, name, version)| {
-        let known = before.and_then(|before| before.active.as_ref()).filter(|active| active.digest == digest);
-        let since = known.and_then(|active| active.since.clone()).unwrap_or(Time(now));
-        ActiveComponent { digest, name: Some(name), version: Some(version), since: Some(since) }
+    let active = loading.active.clone().map(|active| {
+        let known = before.and_then(|before| before.active.as_ref()).filter(|known| known.digest == active.digest);
+        let since = known.and_then(|known| known.since.clone()).unwrap_or(Time(now));
+        ActiveComponent { since: Some(since), ..active }
     });
     let candidate = loading.digest.clone().filter(|_| loading.failed.is_some()).map(|digest| CandidateComponent { digest });
     PolicyStatus {
@@ -153,7 +153,13 @@ mod tests {
     fn a_last_good_version_is_named_while_the_new_one_is_refused() {
         let fault =
             Fault { condition: "SettingsValid", reason: "SettingsInvalid", message: "/mode: must be Required".to_owned() };
-        let active = Some(("sha256:1".to_owned(), "node-pool".to_owned(), "0.1.0".to_owned()));
+        let named = |text: &str| Some(text.to_owned());
+        let active = Some(ActiveComponent {
+            digest: "sha256:1".to_owned(),
+            name: named("node-pool"),
+            version: named("0.1.0"),
+            ..ActiveComponent::default()
+        });
         let loading = Loading { failed: Some(fault), digest: Some("sha256:1".to_owned()), active };
         let status = after(&loading, None, Some(2), Timestamp::UNIX_EPOCH);
         let ready = status.conditions.last().unwrap();

@@ -176,12 +176,14 @@ impl Advising<'_> {
     }
 
     fn decider(&self) -> &str {
-        self.choice.placement.as_deref().unwrap_or(placing::NATIVE)
+        self.choice.placement.first().map_or(placing::NATIVE, String::as_str)
     }
 
     fn policy_levels(&self) -> Vec<String> {
-        let entry = self.choice.placement.as_ref().and_then(|name| self.cx.policies.placement.get(name));
-        entry.and_then(|entry| entry.component.as_ref().map(|component| component.levels().to_vec())).unwrap_or_default()
+        let entry = self.choice.placement.first().and_then(|name| self.cx.policies.placement.get(name));
+        entry
+            .and_then(|entry| entry.component.as_ref().map(|component| component.preparation().levels.clone()))
+            .unwrap_or_default()
     }
 
     /// Asks the set's policy, or the native rule, and commits what passes the check.
@@ -189,7 +191,7 @@ impl Advising<'_> {
         if let Some(reason) = placing::contradiction(asked) {
             return barred(asked, &reason);
         }
-        let Some(policy) = &self.choice.placement else {
+        let Some(policy) = self.choice.placement.first() else {
             return self.settle(asked, snapshot, &native::place(snapshot, &asked.request), placing::NATIVE, advised);
         };
         let (said, trouble) = self.ask_placement(policy, asked, snapshot).await;

@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
 use muster_core::gang::Provider;
+use muster_core::placement::effects::Effects;
 
 /// The cluster as admission sees it: this replica's caches first, the API server when they don't have it yet.
 ///
@@ -40,6 +41,9 @@ pub(crate) trait Lookup: Send + Sync + 'static {
 
     /// The operator's default policies.
     fn defaults(&self) -> Defaults;
+
+    /// What these placement policies give new pods of a namespace, as their objects say.
+    fn prepared(&self, namespace: &str, policies: &[String]) -> Effects;
 
     /// Whose gangs new pods belong to; `None` while gang scheduling is off, or kube-scheduler's is not served.
     fn gangs(&self) -> impl Future<Output = Option<Provider>> + Send;

@@ -6,6 +6,7 @@ use kube::core::admission::Operation;
 use muster_api::names::{annotation, label};
 use muster_core::admission::{Gang, Placement, PodContext, choose, mutate};
 use muster_core::gang::Provider;
+use muster_core::placement::effects::Effects;
 use serde_json::Value;
 
 use super::Lookup;
@@ -15,8 +16,8 @@ use super::review::{Answer, Request};
 pub(super) async fn change(request: &Request, lookup: &impl Lookup) -> Answer {
     let (Operation::Create, Some(before)) = (&request.operation, &request.object) else { return Answer::allow() };
     let namespace = request.namespace.as_deref().unwrap_or_default();
-    let placement = match placement(before, namespace, lookup).await {
-        Ok(placement) => placement,
+    let (placement, effects) = match placement(before, namespace, lookup).await {
+        Ok(found) => found,
         // Not knowing is no ground for letting a leader run anywhere: the StatefulSet controller will try again.
         Err(error) => return Answer::fail(&format!("finding out whether the set is placed by Muster: {error:#}")),
     };
@@ -31,7 +32,7 @@ pub(super) async fn change(request: &Request, lookup: &impl Lookup) -> Answer {
         Joins::Existing(name) => Gang::Join(name),
     };
     let mut after = before.clone();
-    match mutate(&mut after, &PodContext { namespace, placement, gang }) {
+    match mutate(&mut after, &PodContext { namespace, placement, gang, effects: &effects }) {
         Ok(outcome) => {
             let pod = request.name.as_deref().unwrap_or_default();
             tracing::debug!(namespace, pod, ?outcome, "pod admitted");
@@ -81,13 +82,14 @@ fn incarnation(request: &str) -> &str {
     request.split('-').next().unwrap_or_default()
 }
 
-/// Whether the pod's set is placed by Muster. Asked for leaders only, because only they are gated.
-async fn placement(pod: &Value, namespace: &str, lookup: &impl Lookup) -> anyhow::Result<Placement> {
+/// Whether the pod's set is placed by Muster, and what its policies give it. Asked for leaders only, because only they are gated.
+async fn placement(pod: &Value, namespace: &str, lookup: &impl Lookup) -> anyhow::Result<(Placement, Effects)> {
+    let nothing = |placement| Ok((placement, Effects::default()));
     let metadata = |part, key| metadata(pod, part, key);
     let leader = metadata("labels", label::WORKER_INDEX) == Some("0");
     let (Some(name), Some(_), true) = (metadata("labels", label::SET_NAME), metadata("annotations", annotation::SIZE), leader)
     else {
-        return Ok(Placement::None);
+        return nothing(Placement::None);
     };
     let set = match lookup.set(namespace, name) {
         Some(set) => Some(set),
@@ -99,7 +101,7 @@ async fn placement(pod: &Value, namespace: &str, lookup: &impl Lookup) -> anyhow
         let wants_domain = [annotation::EXCLUSIVE_TOPOLOGY, annotation::SUBGROUP_EXCLUSIVE_TOPOLOGY];
         let exclusive = wants_domain.iter().any(|key| metadata("annotations", key).is_some());
         let queued = metadata("labels", label::KUEUE_QUEUE).is_some();
-        return Ok(if exclusive && !queued { Placement::Gate } else { Placement::None });
+        return nothing(if exclusive && !queued { Placement::Gate } else { Placement::None });
     };
     let namespace_annotations = match lookup.namespace_annotations(namespace) {
         Some(annotations) => annotations,
@@ -109,5 +111,5 @@ async fn placement(pod: &Value, namespace: &str, lookup: &impl Lookup) -> anyhow
     let annotations = set.metadata.annotations.as_ref().unwrap_or(&none);
     let labels = set.metadata.labels.as_ref().unwrap_or(&none);
     let choice = choose(annotations, labels, &namespace_annotations, &lookup.defaults());
-    Ok(if choice.gated { Placement::Gate } else { Placement::None })
+    if choice.gated { Ok((Placement::Gate, lookup.prepared(namespace, &choice.placement))) } else { nothing(Placement::None) }
 }

@@ -14,6 +14,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
 use muster_core::gang::Provider;
+use muster_core::placement::effects::Effects;
 use rstest::rstest;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -80,6 +81,16 @@ impl Lookup for Cluster {
 
     async fn fetch_namespace_annotations(&self, _: &str) -> anyhow::Result<BTreeMap<String, String>> {
         Ok(BTreeMap::new())
+    }
+
+    fn prepared(&self, _: &str, policies: &[String]) -> Effects {
+        match policies {
+            [policy] if policy == "tpu" => {
+                let env = [("SLICE".to_owned(), "none".to_owned())].into();
+                Effects { env, ..Effects::default() }
+            }
+            _ => Effects::default(),
+        }
     }
 
     fn defaults(&self) -> Defaults {

@@ -10,7 +10,7 @@ pub const OPT_OUT: &str = "none";
 /// What the operator falls back to when neither the set nor its namespace names a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Defaults {
-    /// Name of the default `PlacementPolicy`, if there is one.
+    /// Name of the default `PlacementPolicy`, or several of them separated by commas, if there is one.
     pub placement: Option<String>,
     /// Name of the default `StartupPolicy`, if there is one.
     pub startup: Option<String>,
@@ -19,8 +19,9 @@ pub struct Defaults {
 /// Who decides for one set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// Name of the `PlacementPolicy` that places the groups of the set; `None` when no policy does.
-    pub placement: Option<String>,
+    /// Names of the `PlacementPolicy` objects that place the groups of the set, each narrowing what the ones before it left open;
+    /// empty when no policy does.
+    pub placement: Vec<String>,
     /// Name of the `StartupPolicy` that admits the ranks of a group; `None` leaves it to `spec.startupPolicy`.
     pub startup: Option<String>,
     /// The node label key whose domains the set wants for its groups alone, from the exclusive-topology annotation.
@@ -37,7 +38,8 @@ pub struct Choice {
 ///
 /// For each kind of policy the first of these that is there decides: the annotation on the set, the same annotation on
 /// the namespace, the operator's default. The value [`OPT_OUT`] (or an empty one) decides for *no* policy. Opting out of
-/// policies does not lift exclusivity: that is a wish of the set itself and kept by the core without any policy.
+/// policies does not lift exclusivity: that is a wish of the set itself and kept by the core without any policy. Placement policies
+/// may be several, separated by commas, in the order in which they are asked.
 #[must_use]
 pub fn choose(
     set_annotations: &BTreeMap<String, String>,
@@ -56,14 +58,26 @@ pub fn choose(
     // Kueue gates and places the pods of its sets itself, and two owners of one decision would undo each other's work.
     let foreign = set_labels.contains_key(label::KUEUE_QUEUE);
     let placement = policy(annotation::PLACEMENT_POLICY, &defaults.placement).filter(|_| !foreign);
+    let placement = placement.map(|names| listed(&names)).unwrap_or_default();
     let key = |annotation: &str| set_annotations.get(annotation).filter(|key| !key.is_empty()).cloned();
     let exclusive = key(annotation::EXCLUSIVE_TOPOLOGY);
     let subgroup_exclusive = key(annotation::SUBGROUP_EXCLUSIVE_TOPOLOGY).filter(|_| !foreign);
     Choice {
-        gated: !foreign && (placement.is_some() || exclusive.is_some() || subgroup_exclusive.is_some()),
+        gated: !foreign && (!placement.is_empty() || exclusive.is_some() || subgroup_exclusive.is_some()),
         startup: policy(annotation::STARTUP_POLICY, &defaults.startup),
         placement,
         exclusive,
         subgroup_exclusive,
     }
+}
+
+/// The names in a list separated by commas, each once.
+fn listed(names: &str) -> Vec<String> {
+    let mut listed: Vec<String> = Vec::new();
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if !listed.iter().any(|known| known == name) {
+            listed.push(name.to_owned());
+        }
+    }
+    listed
 }

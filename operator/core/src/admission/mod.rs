@@ -14,6 +14,7 @@
 //! [`crate::placement`] and reaches a pod as a node selector; the gate holds a leader until then.
 
 mod choice;
+mod effects;
 mod environment;
 mod gang;
 mod identity;

@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use super::environment::{self, GroupEnvironment};
 use super::gang::Gang;
-use super::{gang, identity, subgroups, tpu};
+use super::{effects, gang, identity, subgroups, tpu};
+use crate::placement::effects::Effects;
 
 /// Whether Muster decides where the groups of the pod's set go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct PodContext<'a> {
     pub placement: Placement,
     /// Which gang the pod belongs to.
     pub gang: Gang<'a>,
+    /// What the set's placement policy gives a new leader.
+    pub effects: &'a Effects,
 }
 
 /// What became of the pod.
@@ -147,6 +150,19 @@ pub enum AdmissionError {
         /// What is wrong with that.
         reason: String,
     },
+    /// The annotation that says what the group's pods get one by one can't be followed. Muster writes it, and nobody else has to.
+    #[error(
+        "annotation muster.dev/instructions of pod {pod} is {value:?}, which {reason}: delete the worker StatefulSet, and it is made \
+         anew"
+    )]
+    Instructions {
+        /// Name of the pod.
+        pod: String,
+        /// What the annotation says.
+        value: String,
+        /// What is wrong with that.
+        reason: String,
+    },
     /// A worker whose template doesn't say which group it belongs to.
     #[error("Failure constructing environment variables, no group index label found for pod {pod}")]
     NoGroupIndex {
@@ -182,10 +198,15 @@ pub fn mutate(pod: &mut Value, context: &PodContext<'_>) -> Result<Outcome, Admi
     let leader = pod.label(label::WORKER_INDEX) == Some("0");
     let (member, outcome) = if leader {
         let member = identity::of_leader(&mut pod, context)?;
-        (member, Outcome::Leader { gated: context.placement == Placement::Gate && pod.gate()? })
+        let gated = context.placement == Placement::Gate && pod.gate()?;
+        if gated {
+            effects::prepare(&mut pod, context.effects)?;
+        }
+        (member, Outcome::Leader { gated })
     } else {
         let member = identity::of_worker(&mut pod, size)?;
         subgroups::send_to_domain(&mut pod, member.rank, size)?;
+        effects::follow(&mut pod, member.rank)?;
         (member, Outcome::Worker)
     };
     let text = |label: Option<&str>| label.unwrap_or_default().to_owned();
@@ -234,6 +255,13 @@ impl PodView<'_> {
             annotations.ok_or(AdmissionError::Malformed { field: "metadata.annotations", expected: "an object" })?;
         annotations.insert(key.to_owned(), value.into());
         Ok(())
+    }
+
+    pub(super) fn remove_annotation(&mut self, key: &str) {
+        let annotations = self.pod.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations")?.as_object_mut());
+        if let Some(annotations) = annotations {
+            annotations.remove(key);
+        }
     }
 
     /// Names the PodGroup of the API server's own kind, unless the pod's author has.
@@ -300,7 +328,7 @@ impl PodView<'_> {
         Ok(regular.into_iter().chain(init).flatten())
     }
 
-    fn spec(&mut self) -> Result<&mut Map<String, Value>, AdmissionError> {
+    pub(super) fn spec(&mut self) -> Result<&mut Map<String, Value>, AdmissionError> {
         object(self.pod, "spec").ok_or(AdmissionError::Malformed { field: "spec", expected: "an object" })
     }
 }
@@ -311,7 +339,7 @@ fn object<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Val
 }
 
 /// The object under `key`, made if there is none (or a null, which means the same).
-fn child<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Map<String, Value>> {
+pub(super) fn child<'a>(parent: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Map<String, Value>> {
     let value = parent.entry(key).or_insert(Value::Null);
     if value.is_null() {
         *value = Value::Object(Map::new());

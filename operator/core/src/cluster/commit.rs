@@ -77,13 +77,13 @@ fn held(level: &str, domain: &str, by: &str) -> Rejection {
 fn subgroups_fit(snapshot: &Snapshot, holding: &Holding, inside: Option<&[u32]>) -> Result<(), Rejection> {
     let (mut claims, mut taken) = (Claims::new(), BTreeSet::new());
     for subgroup in &holding.subgroups {
-        let SubgroupHolding { index, level, domain, outstanding } = subgroup;
+        let SubgroupHolding { index, level, domain, outstanding, alone } = subgroup;
         let place = place(snapshot, level, domain)?;
         let id = SubgroupId { group: holding.group.clone(), index: *index };
-        if let Some(by) = snapshot.kept_from(place, &id) {
+        if let Some(by) = snapshot.kept_from(place, &id).filter(|_| *alone) {
             return Err(held(level, domain, by));
         }
-        if !taken.insert(place) {
+        if *alone && !taken.insert(place) {
             return Err(held(level, domain, "another subgroup of the group"));
         }
         let rows = snapshot.rows(place).iter().copied();

@@ -161,8 +161,10 @@ pub(crate) fn tenants(
     for (group, held) in ledger.holdings.iter().filter(|(group, held)| held.holding.divided && is_visible(view, group)) {
         let holding = &held.holding;
         for subgroup in &holding.subgroups {
+            // Which subgroups are in a part is not known.
+            let index = subgroup.alone.then_some(subgroup.index);
             for domain in touched(level, rows_named(&subgroup.level, &subgroup.domain, levels)) {
-                tenants.entry(domain).or_default().insert(tenant(group, &holding.set, Some(subgroup.index)));
+                tenants.entry(domain).or_default().insert(tenant(group, &holding.set, index));
             }
         }
         if holding.subgroups.is_empty() && any_pods(&holding.outstanding) {
@@ -192,7 +194,7 @@ pub(crate) fn exclusive_rows(ledger: &Ledger, view: &View, levels: &BTreeMap<Str
         }
         let name = group.in_set(&holding.set).to_string();
         let whole = if holding.exclusive { rows_held(holding, levels) } else { &[] };
-        let parts = holding.subgroups.iter().filter(|_| view.divided);
+        let parts = holding.subgroups.iter().filter(|subgroup| view.divided && subgroup.alone);
         let parts = parts.flat_map(|subgroup| rows_named(&subgroup.level, &subgroup.domain, levels));
         for row in whole.iter().chain(parts) {
             rows.entry(*row).or_insert_with(|| name.clone());

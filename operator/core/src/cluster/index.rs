@@ -17,6 +17,7 @@ use super::packing::Claims;
 use super::reserve::{own_use, reserve};
 use super::shape::Shape;
 use super::snapshot::{Frozen, Lazy, Snapshot, View};
+use crate::instructions::Instructions;
 use crate::placement::Demand;
 use crate::placement::check::{Assignment, Rejection};
 
@@ -232,7 +233,11 @@ impl Index {
         assignment: &Assignment,
     ) -> Result<(), Rejection> {
         let holding = assignment.holding(group, set, view, pods);
-        self.check_and_hold(view, pods, holding, assignment.selector.clone())
+        let Instructions { avoid, effects, .. } = &assignment.instructions;
+        let selector = effects.node_selector.iter().chain(&assignment.selector);
+        let selector = selector.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let view = View { avoid: view.avoid.iter().chain(avoid).cloned().collect(), ..view.clone() };
+        self.check_and_hold(&view, pods, holding, selector)
     }
 
     fn check_and_hold(

@@ -52,10 +52,10 @@ impl fmt::Display for SubgroupId {
     }
 }
 
-/// A domain that no other subgroup may enter, inside the group's domain if it has one.
+/// A domain that some ranks of a group have, inside the group's domain if it has one: a subgroup's, or a part's of a policy's making.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubgroupHolding {
-    /// The subgroup's index in its group.
+    /// The subgroup's index in its group, or the part's.
     pub index: u32,
     /// Label key of the held domain.
     pub level: String,
@@ -63,6 +63,8 @@ pub struct SubgroupHolding {
     pub domain: String,
     /// Pods of the subgroup that are not bound yet.
     pub outstanding: Vec<(Shape, u32)>,
+    /// No other subgroup may enter.
+    pub alone: bool,
 }
 
 /// A promise: this group has this domain, with room for the pods that are not bound yet.

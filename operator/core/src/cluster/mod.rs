@@ -25,6 +25,7 @@ mod seating;
 pub mod shape;
 pub mod snapshot;
 
+pub use amounts::PODS;
 pub(crate) use explain::Apart;
 pub use explain::{DomainReport, Explanation, Verdict};
 pub use index::Index;

@@ -90,6 +90,11 @@ impl Shape {
         &self.0.selector
     }
 
+    /// The value of a node label that the pod's own node selector asks for.
+    pub fn selected(&self, key: &str) -> Option<&str> {
+        self.0.selector.get(key).map(String::as_str)
+    }
+
     /// Why the scheduler's filters keep pods of this shape off the node; `None` if only room decides.
     pub fn excluded_from(&self, node: &Facts) -> Option<Exclusion> {
         if !node.ready {

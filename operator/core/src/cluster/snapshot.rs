@@ -160,6 +160,21 @@ impl Snapshot {
         (rows.to_vec(), rows.iter().map(|row| fit[*row as usize]).collect())
     }
 
+    /// For every node: ready and not cordoned.
+    pub fn node_usable(&self) -> impl ExactSizeIterator<Item = bool> {
+        self.0.nodes.iter().map(|node| node.facts.ready && !node.facts.unschedulable)
+    }
+
+    /// For every node: how much of a resource it has in all (allocatable), in the scheduler's unit.
+    pub fn node_capacity(&self, resource: &str) -> impl ExactSizeIterator<Item = u64> {
+        self.0.nodes.iter().map(move |node| u64::try_from(node.facts.allocatable.get(resource)).unwrap_or(0))
+    }
+
+    /// The shape with this id.
+    pub fn shape(&self, shape: ShapeId) -> Option<&Shape> {
+        self.0.view.shapes.get(shape.0 as usize)
+    }
+
     /// At most `limit` domains of `level` with room for all of `pods` together, least leftover first, ties by name; only free ones if `exclusive`.
     pub fn best_domains(&self, level: LevelId, pods: &[Demand], exclusive: bool, limit: u32) -> Vec<u32> {
         let holders = self.domain_holders(level);

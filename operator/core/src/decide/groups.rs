@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
 use muster_api::names::{self, annotation};
@@ -13,15 +13,14 @@ use super::restarts::Restarts;
 use super::{revisions, services, workers};
 use crate::admission::Choice;
 use crate::advice::{Advice, Placement};
+use crate::backend::Seat;
+use crate::instructions;
 use crate::observed::{Group, Observed};
 use crate::placement::Reason;
 use crate::plan::{Note, Plan, Write};
 use crate::pods;
 use crate::record::{Record, Standing, standing};
 use crate::rollout::Target;
-use crate::subgroups::SubgroupDomains;
-
-type Selector = BTreeMap<String, String>;
 
 /// What every group's decision is made from.
 pub(super) struct Inputs<'a> {
@@ -92,21 +91,6 @@ enum Where {
     Leaving,
 }
 
-/// Where the pods of a group go.
-#[derive(Default)]
-pub(super) struct Seat {
-    /// Node labels that all of them select.
-    pub(super) selector: Selector,
-    /// The domains that its subgroups have for themselves.
-    pub(super) subgroups: Option<SubgroupDomains>,
-}
-
-impl From<Record> for Seat {
-    fn from(record: Record) -> Self {
-        Self { selector: record.selector, subgroups: record.subgroups }
-    }
-}
-
 /// Carries out what was advised about one group's place.
 fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut Plan) -> Where {
     let standing = standing(leader, choice);
@@ -132,7 +116,7 @@ fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut 
             Where::Settled(record.clone().into())
         }
         (Standing::Bound { .. }, Some(Placement::Follow(selector))) => {
-            Where::Settled(Seat { selector: selector.clone(), subgroups: None })
+            Where::Settled(Seat { selector: selector.clone(), ..Seat::default() })
         }
         (_, Some(Placement::Hold(reason))) => Where::Waiting(reason.clone()),
         (Standing::Released(record), _) => Where::Waiting(record.reason),
@@ -146,13 +130,23 @@ fn patch_leader(leader: &Pod, record: &Record, not_in: Option<&[String]>, plan: 
     if !selector.is_empty() {
         spec["nodeSelector"] = json!(selector);
     }
+    let authors = instructions::node_affinity_of(leader);
     if let (Some(not_in), Some(level)) = (not_in, record.level.as_deref()) {
-        spec["affinity"] = json!({ "nodeAffinity": release_affinity(leader, level, not_in) });
+        spec["affinity"] = json!({ "nodeAffinity": release_affinity(authors, level, not_in) });
+    } else if let Some(affinity) = record.instructions.node_affinity(authors.as_ref(), 0) {
+        spec["affinity"] = json!({ "nodeAffinity": affinity });
     }
-    let patch = json!({
-        "metadata": { "uid": pods::uid(leader), "annotations": { annotation::PLACEMENT: record.render() } },
-        "spec": spec,
-    });
+    let effects = &record.instructions.effects;
+    if let Some(tolerations) = effects.tolerations_with(leader.spec.as_ref().and_then(|spec| spec.tolerations.as_deref())) {
+        spec["tolerations"] = json!(tolerations);
+    }
+    let mut annotations = effects.all_annotations();
+    annotations.insert(annotation::PLACEMENT.to_owned(), record.render());
+    let mut metadata = json!({ "uid": pods::uid(leader), "annotations": annotations });
+    if !effects.labels.is_empty() {
+        metadata["labels"] = json!(effects.labels);
+    }
+    let patch = json!({ "metadata": metadata, "spec": spec });
     let name = pods::name(leader);
     let note = match place_in_words(record) {
         Some(place) => format!("Placed {name} in {place} ({}): {}", record.by, record.reason.message),
@@ -188,25 +182,14 @@ fn place_in_words(record: &Record) -> Option<String> {
 
 /// Node affinity that keeps a released leader where its group could be complete: on nodes of the level, out of the domains
 /// named. Pod affinity of a gated pod can't be changed, node affinity can: only by adding requirements to every term it has.
-fn release_affinity(leader: &Pod, level: &str, not_in: &[String]) -> Value {
-    let requirement = |operator: &str, values: Option<Vec<String>>| NodeSelectorRequirement {
-        key: level.to_owned(),
-        operator: operator.to_owned(),
-        values,
-    };
-    let mut requirements = vec![requirement("Exists", None)];
+fn release_affinity(authors: Option<Value>, level: &str, not_in: &[String]) -> Value {
+    let mut requirements = vec![json!({ "key": level, "operator": "Exists" })];
     if !not_in.is_empty() {
-        requirements.push(requirement("NotIn", Some(not_in.to_vec())));
+        requirements.push(json!({ "key": level, "operator": "NotIn", "values": not_in }));
     }
-    let affinity = leader.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.clone()).unwrap_or_default();
-    let mut required = affinity.required_during_scheduling_ignored_during_execution.unwrap_or_default();
-    if required.node_selector_terms.is_empty() {
-        required.node_selector_terms.push(k8s_openapi::api::core::v1::NodeSelectorTerm::default());
-    }
-    for term in &mut required.node_selector_terms {
-        term.match_expressions.get_or_insert_default().extend(requirements.iter().cloned());
-    }
-    json!({ "requiredDuringSchedulingIgnoredDuringExecution": required })
+    let mut affinity = authors.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+    instructions::require(&mut affinity, "matchExpressions", &requirements);
+    Value::Object(affinity)
 }
 
 fn delete_leader(leader: &Pod, reason: &Reason, plan: &mut Plan) {

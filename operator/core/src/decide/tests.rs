@@ -175,16 +175,13 @@ fn exclusive() -> Choice {
 }
 
 fn in_rack(rack: &str) -> Record {
+    let reason = Reason { code: "BestFit".to_owned(), message: "fits with nothing left over".to_owned() };
     Record {
-        by: "exclusive".to_owned(),
         level: Some("rack".to_owned()),
         domain: Some(rack.to_owned()),
         exclusive: true,
         selector: [("rack".to_owned(), rack.to_owned())].into(),
-        subgroups: None,
-        leader: BTreeMap::new(),
-        released: false,
-        reason: Reason { code: "BestFit".to_owned(), message: "fits with nothing left over".to_owned() },
+        ..Record::new("exclusive", reason)
     }
 }
 

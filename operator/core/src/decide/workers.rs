@@ -8,8 +8,9 @@ use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
 use muster_api::names::annotation;
 
-use super::groups::{Inputs, Seat};
+use super::groups::Inputs;
 use super::{foreign, revisions};
+use crate::backend::Seat;
 use crate::observed::{Group, Observed};
 use crate::owner::{controller, is_controlled_by};
 use crate::plan::{Note, Plan, Write};
@@ -43,7 +44,7 @@ pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, seat:
         plan.requeue_within(REVISION_MISSING);
         return;
     };
-    let mut object = backend::worker_set(set, &restored, leader, &seat.selector, seat.subgroups.as_ref(), admitted);
+    let mut object = backend::worker_set(set, &restored, leader, seat, admitted);
     drift::mark(&mut object);
     plan.push(
         Write::CreateWorkerSet(object),
@@ -84,7 +85,7 @@ fn keep(inputs: &Inputs<'_>, leader: &Pod, existing: &StatefulSet, seat: &Seat, 
     }
     let wanted = || {
         let made_from = template_of(inputs.set, inputs.observed, leader, inputs.current)?;
-        Some(backend::worker_set(inputs.set, &made_from, leader, &seat.selector, seat.subgroups.as_ref(), replicas))
+        Some(backend::worker_set(inputs.set, &made_from, leader, seat, replicas))
     };
     if let Some(object) = drift::may_be_edited(existing, wanted) {
         let uid = existing.metadata.uid.clone().unwrap_or_default();

@@ -6,11 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Answer, Decision, Demand, DomainId, LevelId, NodeId, Place, Request, Subgroup, Unit, without};
+use super::effects::{Effects, Stage};
+use super::{Answer, Decision, Demand, DomainId, LevelId, NodeId, Part, Place, Request, Subgroup, Unit, without};
 use crate::cluster::{
     Claims, GroupId, Holding, LeaderSeat, Packing, Seating, Seats, Shape, Shortage, Snapshot, SubgroupHolding, SubgroupId, View,
 };
+use crate::instructions::{Instructions, MAX_PREFERRED, PartDomain};
 use crate::subgroups::SubgroupDomains;
+
+/// Domains that are looked at in one answer.
+const MAX_CANDIDATES: usize = 64;
+/// Nodes that one answer may have pods avoid.
+const MAX_AVOIDED: usize = 64;
 
 /// Label key by which a pod is bound to one node.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -34,6 +41,12 @@ pub enum RejectionCode {
     DomainHeld,
     /// The set asks for a domain of its own and the answer is wider than one, or none.
     NotExclusive,
+    /// The parts are not all pods of the unit.
+    WrongParts,
+    /// An effect is not allowed, or contradicts what the pods' author has set.
+    EffectRefused,
+    /// A list is longer than it may be.
+    TooMany,
 }
 
 impl RejectionCode {
@@ -48,6 +61,9 @@ impl RejectionCode {
             Self::NotEnoughRoom => "NotEnoughRoom",
             Self::DomainHeld => "DomainHeld",
             Self::NotExclusive => "NotExclusive",
+            Self::WrongParts => "WrongParts",
+            Self::EffectRefused => "EffectRefused",
+            Self::TooMany => "TooMany",
         }
     }
 }
@@ -79,8 +95,8 @@ pub struct Assignment {
     pub domain: String,
     /// No other group may enter the domain.
     pub exclusive: bool,
-    /// Node names, one per pod in the order of the unit's pods.
-    pub pins: Option<Vec<String>>,
+    /// What its pods get one by one.
+    pub instructions: Instructions,
     /// The subgroups that have a domain each; the leader is in the one whose domain it shares, if it does.
     pub subgroups: Vec<Seat>,
     /// Where a leader that is in no subgroup goes.
@@ -124,6 +140,10 @@ impl Assignment {
             pods.iter().filter_map(|demand| Some((shape(demand)?, demand.pods))).collect()
         };
         let mut counted = count(&without(pods, self.subgroups.iter().flat_map(|seat| &seat.pods)));
+        let parts = self.parts(pods, count);
+        if !parts.is_empty() {
+            counted.clear();
+        }
         let pin = self.leader.as_ref().and_then(|leader| leader.node.clone());
         // What is not in a subgroup is the leader.
         let pin = pin.and_then(|node| Some((node, counted.pop()?.0)));
@@ -132,18 +152,32 @@ impl Assignment {
             level: seat.level.clone(),
             domain: seat.domain.clone(),
             outstanding: count(&seat.pods),
+            alone: true,
         });
-        let subgroups: Vec<_> = subgroups.collect();
-        let divided = view.divided || !subgroups.is_empty();
-        let (outstanding, pinned) = match &self.pins {
-            None => (counted, pin.into_iter().collect()),
-            Some(pins) => {
-                let each = counted.into_iter().flat_map(|(shape, pods)| (0..pods).map(move |_| shape.clone()));
-                (Vec::new(), pins.iter().cloned().zip(each).collect())
-            }
+        let subgroups: Vec<_> = subgroups.chain(parts).collect();
+        let divided = view.divided || !self.subgroups.is_empty();
+        let pins = &self.instructions.pins;
+        let (outstanding, pinned) = if pins.is_empty() {
+            (counted, pin.into_iter().collect())
+        } else {
+            let each = counted.into_iter().flat_map(|(shape, pods)| (0..pods).map(move |_| shape.clone()));
+            (Vec::new(), pins.iter().cloned().zip(each).collect())
         };
         let (level, domain, exclusive) = (self.level.clone(), self.domain.clone(), self.exclusive);
         Holding { group, set: set.to_owned(), level, domain, exclusive, divided, outstanding, pinned, subgroups }
+    }
+
+    /// What each part holds.
+    fn parts(&self, pods: &[Demand], count: impl Fn(&[Demand]) -> Vec<(Shape, u32)>) -> Vec<SubgroupHolding> {
+        let unit = Unit { pods: pods.to_vec(), ..Unit::default() };
+        let mut start = 0;
+        let each = (0..).zip(&self.instructions.parts).map(|(index, part)| {
+            let ranks = start..start + part.pods;
+            start = ranks.end;
+            let (level, domain) = (part.key.clone(), part.value.clone());
+            SubgroupHolding { index, level, domain, outstanding: count(&unit.ranks(ranks)), alone: false }
+        });
+        each.collect()
     }
 }
 
@@ -152,8 +186,8 @@ impl Assignment {
 pub enum Checked {
     /// Carry this out.
     Assigned(Assignment),
-    /// The scheduler decides.
-    Unconstrained,
+    /// The scheduler decides, with what its pods get all the same.
+    Unconstrained(Instructions),
     /// Ask again later.
     Hold {
         /// Milliseconds until the next question.
@@ -195,15 +229,14 @@ impl<'a> Checker<'a> {
         if self.answered.contains(&unit.id) {
             return Err(Rejection::new(RejectionCode::AnsweredTwice, format!("unit {} was answered before", unit.id)));
         }
+        let extras = Extras::of(self.snapshot, unit, answer)?;
         let checked = match &answer.decision {
-            Decision::Within(place) => self.within(unit, *place).map(Checked::Assigned)?,
-            Decision::Pinned(nodes) => self.pinned(unit, nodes).map(Checked::Assigned)?,
-            Decision::Apart(domains) => self.apart(unit, Some(domains)).map(Checked::Assigned)?,
-            Decision::Unconstrained => match request.exclusive {
-                Some(level) => return Err(self.too_wide(unit, level, "the scheduler's choice")),
-                None if unit.subgroups.is_empty() => Checked::Unconstrained,
-                None => self.apart(unit, None).map(Checked::Assigned)?,
-            },
+            Decision::Within(places) => self.within_one(unit, places, extras).map(Checked::Assigned)?,
+            Decision::Preferred(places) => self.preferred(unit, places, extras)?,
+            Decision::Parts(parts) => self.parts(unit, parts, extras).map(Checked::Assigned)?,
+            Decision::Pinned(nodes) => self.pinned(unit, nodes, extras).map(Checked::Assigned)?,
+            Decision::Apart(domains) => self.apart(unit, Some(domains), extras).map(Checked::Assigned)?,
+            Decision::Unconstrained => self.unconstrained(unit, extras)?,
             Decision::Hold { retry_ms } => Checked::Hold { retry_ms: *retry_ms },
             Decision::Refuse => Checked::Refused,
         };
@@ -211,21 +244,69 @@ impl<'a> Checker<'a> {
         Ok(checked)
     }
 
-    fn within(&mut self, unit: &Unit, place: Place) -> Result<Assignment, Rejection> {
+    fn unconstrained(&mut self, unit: &Unit, extras: Extras) -> Result<Checked, Rejection> {
+        match self.request.exclusive {
+            Some(level) => Err(self.too_wide(unit, level, "the scheduler's choice")),
+            None if unit.subgroups.is_empty() => Ok(Checked::Unconstrained(extras.instructions)),
+            None => self.apart(unit, None, extras).map(Checked::Assigned),
+        }
+    }
+
+    fn preferred(&mut self, unit: &Unit, places: &[Place], mut extras: Extras) -> Result<Checked, Rejection> {
+        if places.len() > MAX_PREFERRED {
+            return Err(too_many(unit, "preferred domains", places.len(), MAX_PREFERRED));
+        }
+        for place in places {
+            self.known(unit, *place)?;
+            extras.instructions.preferred.push(self.named(*place));
+        }
+        self.unconstrained(unit, extras)
+    }
+
+    /// The first of these domains that is good; if none is, why the first is not.
+    fn within_one(&mut self, unit: &Unit, places: &[Place], extras: Extras) -> Result<Assignment, Rejection> {
+        let mut first = None;
+        for place in places.iter().take(MAX_CANDIDATES) {
+            match self.within(unit, *place, extras.clone()) {
+                Ok(assignment) => return Ok(assignment),
+                Err(rejection) => drop(first.get_or_insert(rejection)),
+            }
+        }
+        let mut rejection = first.unwrap_or_else(|| {
+            Rejection::new(RejectionCode::UnknownPlace, format!("unit {}: the answer names no domain to be within", unit.id))
+        });
+        if places.len() > 1 {
+            rejection.message = format!("{}; none of {} domains is good", rejection.message, places.len());
+        }
+        Err(rejection)
+    }
+
+    fn known(&self, unit: &Unit, place: Place) -> Result<&'a str, Rejection> {
         let snapshot = self.snapshot;
-        let Some(name) = snapshot.domain_name(place.level, place.domain).filter(|_| snapshot.knows(place, &unit.pods)) else {
+        snapshot.domain_name(place.level, place.domain).filter(|_| snapshot.knows(place, &unit.pods)).ok_or_else(|| {
             let message = format!("unit {}: there is no domain {} of level {}", unit.id, place.domain.0, place.level.0);
-            return Err(Rejection::new(RejectionCode::UnknownPlace, message));
-        };
-        let key = self.key(place.level);
-        let rows = snapshot.rows(place);
-        let home = self.home(unit, rows, &format!("{key}={name}"))?;
-        // Nodes that another group has for itself give no room, even where the answered domain is wider than theirs.
-        let open: Vec<u32> = rows.iter().copied().filter(|row| snapshot.exclusive_holder(*row).is_none()).collect();
+            Rejection::new(RejectionCode::UnknownPlace, message)
+        })
+    }
+
+    /// Nodes of the domain that give room to the unit: not those that another group has for itself, even where the answered domain
+    /// is wider than theirs, and not those that the answer leaves out.
+    fn open(&self, unit: &Unit, place: Place, extras: &Extras) -> Result<Vec<u32>, Rejection> {
+        let rows = self.snapshot.rows(place).iter().copied();
+        let open: Vec<u32> = rows.filter(|row| self.snapshot.exclusive_holder(*row).is_none()).collect();
         if open.is_empty() {
-            let by = snapshot.kept_by(place).unwrap_or("another group");
+            let (key, name) = self.named(place);
+            let by = self.snapshot.kept_by(place).unwrap_or("another group");
             return Err(self.held(unit, &format!("{key}={name}"), by));
         }
+        Ok(open.into_iter().filter(|row| extras.allows(self.snapshot, *row)).collect())
+    }
+
+    fn within(&mut self, unit: &Unit, place: Place, extras: Extras) -> Result<Assignment, Rejection> {
+        let name = self.known(unit, place)?;
+        let key = self.key(place.level);
+        let home = self.home(unit, self.snapshot.rows(place), &format!("{key}={name}"))?;
+        let open = self.open(unit, place, &extras)?;
         let packing = self.snapshot.with_room(|room| room.pack(&open, &unit.pods, &self.claims));
         if !packing.is_complete() {
             let (placed, wanted) = (packing.placed, packing.wanted);
@@ -247,17 +328,18 @@ impl<'a> Checker<'a> {
             None => (key.to_owned(), name.to_owned()),
         };
         selector.insert(level.clone(), domain.clone());
-        Ok(Assignment { selector, level, domain, exclusive: home.is_some(), pins: None, subgroups, leader })
+        let instructions = extras.instructions;
+        Ok(Assignment { selector, level, domain, exclusive: home.is_some(), instructions, subgroups, leader })
     }
 
     /// Subgroups in domains of their own, wherever in the cluster: in these, or in any.
-    fn apart(&mut self, unit: &Unit, domains: Option<&[DomainId]>) -> Result<Assignment, Rejection> {
+    fn apart(&mut self, unit: &Unit, domains: Option<&[DomainId]>, extras: Extras) -> Result<Assignment, Rejection> {
         let (Some(level), None) = (self.request.subgroup_exclusive, self.request.exclusive) else {
             let message = format!("unit {}: its subgroups are not to be spread over the cluster", unit.id);
             return Err(Rejection::new(RejectionCode::NotExclusive, message));
         };
         let found = match domains {
-            None => self.seating(level).find(unit, None),
+            None => self.seating(level).find(unit, extras.rows(self.snapshot).as_deref()),
             Some(domains) if domains.len() == unit.subgroups.len() => self.seating(level).check(unit, domains),
             Some(domains) => {
                 let (named, wanted) = (domains.len(), unit.subgroups.len());
@@ -269,7 +351,8 @@ impl<'a> Checker<'a> {
         self.take(unit, &seats.packing, None);
         let (subgroups, leader) = self.seat(unit, &seats);
         let (selector, level, domain) = Default::default();
-        Ok(Assignment { selector, level, domain, exclusive: false, pins: None, subgroups, leader })
+        let instructions = extras.instructions;
+        Ok(Assignment { selector, level, domain, exclusive: false, instructions, subgroups, leader })
     }
 
     fn seating(&self, level: LevelId) -> Seating<'_> {
@@ -315,11 +398,60 @@ impl<'a> Checker<'a> {
         Rejection::new(RejectionCode::NotEnoughRoom, message)
     }
 
-    fn pinned(&mut self, unit: &Unit, nodes: &[NodeId]) -> Result<Assignment, Rejection> {
-        if !unit.subgroups.is_empty() {
-            let message = format!("unit {}: its subgroups are placed by domain, so the answer can't name nodes", unit.id);
-            return Err(Rejection::new(RejectionCode::NotExclusive, message));
+    fn parts(&mut self, unit: &Unit, parts: &[Part], mut extras: Extras) -> Result<Assignment, Rejection> {
+        Self::undivided(unit, "split it by rank")?;
+        let counted = parts.iter().fold(0_u32, |sum, part| sum.saturating_add(part.pods));
+        if counted != unit.size() || parts.iter().any(|part| part.pods == 0) {
+            let (count, size) = (parts.len(), unit.size());
+            let message = format!("unit {}: {count} parts of {counted} pods for {size}; every pod is in one part", unit.id);
+            return Err(Rejection::new(RejectionCode::WrongParts, message));
         }
+        let (mut claims, mut takes, mut rows, mut start) = (self.claims.clone(), Vec::new(), Vec::new(), 0);
+        for part in parts {
+            self.known(unit, part.place)?;
+            let open = self.open(unit, part.place, &extras)?;
+            let ranks = start..start + part.pods;
+            start = ranks.end;
+            let packing = self.snapshot.with_room(|room| {
+                let packing = room.pack(&open, &unit.ranks(ranks.clone()), &claims);
+                room.commit(&packing, &mut claims);
+                packing
+            });
+            let (key, value) = self.named(part.place);
+            if !packing.is_complete() {
+                let (placed, wanted, first, last) = (packing.placed, packing.wanted, ranks.start, ranks.end - 1);
+                let message =
+                    format!("unit {}: {key}={value} has room for {placed} of {wanted} pods, ranks {first} to {last}", unit.id);
+                return Err(Rejection::new(RejectionCode::NotEnoughRoom, message));
+            }
+            takes.extend(packing.takes);
+            rows.extend_from_slice(self.snapshot.rows(part.place));
+            extras.instructions.parts.push(PartDomain { pods: part.pods, key, value });
+        }
+        let home = self.home(unit, &rows, "the place of all parts")?;
+        self.take(unit, &Packing { takes, ..Packing::default() }, home);
+        Ok(self.assignment(home, extras))
+    }
+
+    /// Whether a policy may look inside the unit: not where the core finds its subgroups their domains.
+    fn undivided(unit: &Unit, what: &str) -> Result<(), Rejection> {
+        if unit.subgroups.is_empty() {
+            return Ok(());
+        }
+        let message = format!("unit {}: its subgroups are placed by domain, so the answer can't {what}", unit.id);
+        Err(Rejection::new(RejectionCode::NotExclusive, message))
+    }
+
+    /// An assignment that binds all pods to no more than an exclusive domain, if there is one.
+    fn assignment(&self, home: Option<Place>, extras: Extras) -> Assignment {
+        let (level, domain) = home.map_or_else(Default::default, |home| self.named(home));
+        let selector = home.map(|_| (level.clone(), domain.clone())).into_iter().collect();
+        let (exclusive, instructions) = (home.is_some(), extras.instructions);
+        Assignment { selector, level, domain, exclusive, instructions, subgroups: Vec::new(), leader: None }
+    }
+
+    fn pinned(&mut self, unit: &Unit, nodes: &[NodeId], mut extras: Extras) -> Result<Assignment, Rejection> {
+        Self::undivided(unit, "name nodes")?;
         let snapshot = self.snapshot;
         let each: Vec<usize> = unit.pods.iter().flat_map(|demand| (0..demand.pods).map(|_| demand.shape.0 as usize)).collect();
         if each.len() != nodes.len() || each.iter().any(|shape| *shape >= snapshot.view().shapes.len()) {
@@ -334,23 +466,18 @@ impl<'a> Checker<'a> {
             if let Some(by) = snapshot.exclusive_holder(node.0) {
                 return Err(self.held(unit, &format!("node {name}"), by));
             }
+            if !extras.allows(snapshot, node.0) {
+                let message = format!("unit {}: the answer pins a pod to node {name} and rules it out", unit.id);
+                return Err(Rejection::new(RejectionCode::NotEnoughRoom, message));
+            }
             names.push(name.to_owned());
         }
         let rows: Vec<u32> = nodes.iter().map(|node| node.0).collect();
         let home = self.home(unit, &rows, "the pinned nodes")?;
         let packing = self.pack_pins(unit, &rows, &each)?;
         self.take(unit, &packing, home);
-        let (level, domain) = home.map_or_else(Default::default, |home| self.named(home));
-        let selector = home.map(|_| (level.clone(), domain.clone())).into_iter().collect();
-        Ok(Assignment {
-            selector,
-            level,
-            domain,
-            exclusive: home.is_some(),
-            pins: Some(names),
-            subgroups: Vec::new(),
-            leader: None,
-        })
+        extras.instructions.pins = names;
+        Ok(self.assignment(home, extras))
     }
 
     fn pack_pins(&self, unit: &Unit, rows: &[u32], each: &[usize]) -> Result<Packing, Rejection> {
@@ -411,4 +538,55 @@ impl<'a> Checker<'a> {
             format!("unit {}: {} asks for a {key} of its own and {answered} is not inside one", unit.id, self.request.owner);
         Rejection::new(RejectionCode::NotExclusive, message)
     }
+}
+
+/// What an answer says beside the decision.
+#[derive(Debug, Clone)]
+struct Extras {
+    avoid: BTreeSet<u32>,
+    /// Node labels that this answer asks for; those of the preparation are in the shapes.
+    selector: BTreeMap<String, String>,
+    instructions: Instructions,
+}
+
+impl Extras {
+    fn of(snapshot: &Snapshot, unit: &Unit, answer: &Answer) -> Result<Self, Rejection> {
+        if answer.avoid.len() > MAX_AVOIDED {
+            return Err(too_many(unit, "nodes to avoid", answer.avoid.len(), MAX_AVOIDED));
+        }
+        let refused =
+            |why: &dyn std::fmt::Display| Rejection::new(RejectionCode::EffectRefused, format!("unit {}: {why}", unit.id));
+        let effects = Effects::check(&answer.effects, Stage::Answer(&unit.prepared)).map_err(|why| refused(&why))?;
+        let shapes = unit.pods.iter().filter_map(|demand| snapshot.view().shapes.get(demand.shape.0 as usize));
+        for (key, value) in &effects.node_selector {
+            let other = shapes.clone().find_map(|shape| shape.selected(key).filter(|other| other != value));
+            if let Some(other) = other {
+                return Err(refused(&format!("effect node-selector {key}={value}: its pods select {key}={other} already")));
+            }
+        }
+        let named = |node: &NodeId| {
+            let unknown = || Rejection::new(RejectionCode::UnknownNode, format!("unit {}: there is no node {}", unit.id, node.0));
+            snapshot.node_name(*node).map(str::to_owned).ok_or_else(unknown)
+        };
+        let avoid: BTreeSet<NodeId> = answer.avoid.iter().copied().collect();
+        let names = avoid.iter().map(named).collect::<Result<_, _>>()?;
+        let selector = effects.node_selector.clone();
+        let instructions = Instructions { avoid: names, effects: unit.prepared.clone().and(&effects), ..Instructions::default() };
+        Ok(Self { avoid: avoid.into_iter().map(|node| node.0).collect(), selector, instructions })
+    }
+
+    fn allows(&self, snapshot: &Snapshot, row: u32) -> bool {
+        let has = |(key, value): (&String, &String)| snapshot.node_label(NodeId(row), key) == Some(value.as_str());
+        !self.avoid.contains(&row) && self.selector.iter().all(has)
+    }
+
+    /// The nodes that are left; `None` for all of them.
+    fn rows(&self, snapshot: &Snapshot) -> Option<Vec<u32>> {
+        let all = self.avoid.is_empty() && self.selector.is_empty();
+        (!all).then(|| (0..snapshot.node_count()).filter(|row| self.allows(snapshot, *row)).collect())
+    }
+}
+
+fn too_many(unit: &Unit, what: &str, count: usize, most: usize) -> Rejection {
+    Rejection::new(RejectionCode::TooMany, format!("unit {}: {count} {what}, and at most {most} are possible", unit.id))
 }

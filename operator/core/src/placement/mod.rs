@@ -4,15 +4,24 @@
 //! from `wit/policy.wit`). Ids are row numbers of one [`Snapshot`](crate::cluster::Snapshot) and mean nothing outside the call.
 
 pub mod check;
+pub mod effects;
 pub mod native;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use self::effects::{Effect, Effects};
 use crate::cluster::SubgroupId;
 
-/// Row of the snapshot's node table.
+/// Row of the snapshot's node table. [`NodeId::NONE`] stands for "no node" where there is one entry per pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// A pod that is bound nowhere, or to a node that is gone.
+    pub const NONE: Self = Self(u32::MAX);
+}
 
 /// Row of one level's domain table. [`DomainId::NONE`] stands for "no domain" in columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +87,15 @@ pub struct Subgroup {
     pub bound: Option<DomainId>,
 }
 
+/// Where the pods of a unit are, or were.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// For every level of the snapshot: the domain that all of them are in; [`DomainId::NONE`] if there is none such.
+    pub domains: Vec<DomainId>,
+    /// For every pod, in the order of ranks: its node, or [`NodeId::NONE`].
+    pub nodes: Vec<NodeId>,
+}
+
 /// Pods that must sit together: for now a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unit {
@@ -87,14 +105,37 @@ pub struct Unit {
     pub pods: Vec<Demand>,
     /// Higher is more important.
     pub priority: i32,
-    /// Where its running pods sit, if they do.
-    pub current: Option<Place>,
-    /// Its subgroups, if each must have a domain of the request's `subgroup_exclusive` to itself. Policies don't see them: they
+    /// How many pods each of its subgroups has, in the order of ranks, whether they may share domains or not.
+    pub division: Vec<u32>,
+    /// Where its running pods are, if it has any.
+    pub current: Option<Whereabouts>,
+    /// Where its pods were before it started over, if that is remembered.
+    pub previous: Option<Whereabouts>,
+    /// What its pods got from their policy when they were created. Policies don't see it.
+    pub prepared: Effects,
+    /// Its subgroups, if each must have a domain of the request's `subgroup_exclusive` to itself. Policies don't see these: they
     /// choose for the whole unit, and the core finds its subgroups their domains inside.
     pub subgroups: Vec<Subgroup>,
 }
 
 impl Unit {
+    /// How many pods it has.
+    pub fn size(&self) -> u32 {
+        self.pods.iter().fold(0, |sum, demand| sum.saturating_add(demand.pods))
+    }
+
+    /// What the ranks of this range need.
+    pub fn ranks(&self, ranks: std::ops::Range<u32>) -> Vec<Demand> {
+        let mut start = 0_u32;
+        let each = self.pods.iter().filter_map(|demand| {
+            let own = start..start.saturating_add(demand.pods);
+            start = own.end;
+            let pods = own.end.min(ranks.end).saturating_sub(own.start.max(ranks.start));
+            (pods > 0).then_some(Demand { shape: demand.shape, pods })
+        });
+        each.collect()
+    }
+
     /// Pods that are in no subgroup: the leader of a group whose subgroups exclude it, and everything of a unit without subgroups.
     pub fn rest(&self) -> Vec<Demand> {
         without(&self.pods, self.subgroups.iter().flat_map(|subgroup| &subgroup.pods))
@@ -116,24 +157,78 @@ pub(crate) fn without<'a>(pods: &[Demand], others: impl Iterator<Item = &'a Dema
     left
 }
 
+/// A group of the asking set that has its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Its index.
+    pub id: u32,
+    /// For every level of the snapshot: the domain that all of it is in, or [`DomainId::NONE`].
+    pub domains: Vec<DomainId>,
+}
+
+/// A group of another set that is a peer of the asking one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// `namespace/name` of its set.
+    pub owner: String,
+    /// Labels of its set.
+    pub labels: BTreeMap<String, String>,
+    /// Its index.
+    pub id: u32,
+    /// As in [`Placed`].
+    pub domains: Vec<DomainId>,
+}
+
+/// A node on which pods of groups have lately been lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadNode {
+    /// Which.
+    pub node: NodeId,
+    /// How often within a day.
+    pub failures: u32,
+    /// Milliseconds since the last time.
+    pub age_ms: u64,
+}
+
 /// The question to a placement policy: every waiting unit of one set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// `namespace/name` of the set.
     pub owner: String,
+    /// Labels of the set.
+    pub labels: BTreeMap<String, String>,
     /// The level at which no other unit may share a domain, if the set asks for exclusive placement.
     pub exclusive: Option<LevelId>,
     /// The level at which no two subgroups may share a domain, if the set asks for that.
     pub subgroup_exclusive: Option<LevelId>,
     /// Ordered by priority, then id.
     pub units: Vec<Unit>,
+    /// The set's groups that have their place already.
+    pub placed: Vec<Placed>,
+    /// Groups of the set's peers, if its policy asks for them.
+    pub peers: Vec<Peer>,
+    /// Nodes that have failed groups lately.
+    pub bad_nodes: Vec<BadNode>,
+}
+
+/// Pods with consecutive ranks that go inside one domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// How many ranks.
+    pub pods: u32,
+    /// Where.
+    pub place: Place,
 }
 
 /// What to do with one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// All its pods go inside this domain.
-    Within(Place),
+    /// All its pods go inside one of these domains, the first that is found good.
+    Within(Vec<Place>),
+    /// The scheduler decides and favours these, best first.
+    Preferred(Vec<Place>),
+    /// Each part goes inside its domain; the parts are all of the unit, in the order of ranks.
+    Parts(Vec<Part>),
     /// One node per pod, in the order of `unit.pods`.
     Pinned(Vec<NodeId>),
     /// Each subgroup goes inside a domain of its own, in the order of `unit.subgroups`. Only the native policy says so.
@@ -149,6 +244,13 @@ pub enum Decision {
     Refuse,
 }
 
+impl Decision {
+    /// All pods inside this one domain.
+    pub fn within(place: Place) -> Self {
+        Self::Within(vec![place])
+    }
+}
+
 /// A policy's answer for one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -156,8 +258,19 @@ pub struct Answer {
     pub unit: u32,
     /// What to do with it.
     pub decision: Decision,
+    /// Nodes that none of its pods may go to.
+    pub avoid: Vec<NodeId>,
+    /// What its pods get beside their place.
+    pub effects: Vec<Effect>,
     /// Why.
     pub reason: Reason,
+}
+
+impl Answer {
+    /// An answer that says where, and nothing else.
+    pub fn new(unit: u32, decision: Decision, reason: Reason) -> Self {
+        Self { unit, decision, avoid: Vec::new(), effects: Vec::new(), reason }
+    }
 }
 
 #[cfg(test)]

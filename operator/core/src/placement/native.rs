@@ -85,8 +85,7 @@ impl<'a> Search<'a> {
 
     /// Takes the unit's current domain if it is still good.
     fn keep(&mut self, unit: &Unit) -> Option<DomainId> {
-        let current = unit.current?;
-        let domain = self.snapshot.around(self.level, self.snapshot.rows(current))?;
+        let domain = *unit.current.as_ref()?.domains.get(self.level.0 as usize).filter(|domain| **domain != DomainId::NONE)?;
         let place = Place { level: self.level, domain };
         let free = self.snapshot.holder(place).is_none() && !self.taken.contains_key(&domain);
         let good = free && self.snapshot.fits(place, &unit.pods) && self.take(unit, domain);
@@ -121,7 +120,7 @@ impl<'a> Search<'a> {
         }
         let reason = self.offers[offer].nothing.clone().unwrap_or_else(|| self.why_nothing(unit));
         self.offers[offer].nothing = Some(reason.clone());
-        Answer { unit: unit.id, decision: Decision::Hold { retry_ms: RETRY_MS }, reason }
+        Answer::new(unit.id, Decision::Hold { retry_ms: RETRY_MS }, reason)
     }
 
     /// Position of the offer for the unit's demand. Subgroups are a part of it: those of one set with the same pods differ only in
@@ -159,7 +158,7 @@ impl<'a> Search<'a> {
     }
 
     fn within(&self, domain: DomainId) -> Decision {
-        Decision::Within(Place { level: self.level, domain })
+        Decision::within(Place { level: self.level, domain })
     }
 
     fn named(&self, domain: DomainId) -> String {
@@ -169,5 +168,5 @@ impl<'a> Search<'a> {
 }
 
 fn answer(unit: &Unit, decision: Decision, code: &str, message: String) -> Answer {
-    Answer { unit: unit.id, decision, reason: Reason { code: code.to_owned(), message } }
+    Answer::new(unit.id, decision, Reason { code: code.to_owned(), message })
 }

@@ -17,11 +17,16 @@ fn exclusive(units: Vec<Unit>) -> Request {
 }
 
 fn within(level: u32, domain: u32) -> Decision {
-    Decision::Within(Place { level: LevelId(level), domain: DomainId(domain) })
+    Decision::within(Place { level: LevelId(level), domain: DomainId(domain) })
+}
+
+/// Where a unit is that runs in this pool.
+fn running_in(pool: u32) -> Option<Whereabouts> {
+    Some(Whereabouts { domains: vec![DomainId(pool)], nodes: Vec::new() })
 }
 
 fn says(unit: u32, decision: Decision) -> Answer {
-    Answer { unit, decision, reason: Reason { code: "Test".into(), message: String::new() } }
+    Answer::new(unit, decision, Reason { code: "Test".into(), message: String::new() })
 }
 
 fn decisions(snapshot: &Snapshot, request: &Request) -> Vec<Decision> {
@@ -39,7 +44,7 @@ fn each_group_gets_the_smallest_pool_that_fits_and_accounts_for_the_ones_before(
 fn a_group_stays_where_it_is_and_keeps_newcomers_out() {
     let snapshot = three_pools().snapshot(view());
     let mut staying = unit(1, &[pods(0, 1)]);
-    staying.current = Some(Place { level: POOLS, domain: DomainId(0) });
+    staying.current = running_in(0);
     let request = exclusive(vec![unit(0, &[pods(0, 2)]), staying]);
     assert_eq!(decisions(&snapshot, &request), [within(0, 2), within(0, 0)]);
 }
@@ -49,7 +54,7 @@ fn a_group_leaves_a_pool_that_has_become_too_small() {
     let mut index = three_pools();
     index.remove_node("n1");
     let mut moving = unit(0, &[pods(0, 2)]);
-    moving.current = index.snapshot(view()).place_of(POOL, "a");
+    moving.current = running_in(0);
     assert_eq!(decisions(&index.snapshot(view()), &exclusive(vec![moving])), [within(0, 2)]);
 }
 
@@ -97,7 +102,7 @@ fn an_assignment_selects_and_holds_the_domain() {
     assert_eq!(assignment.selector, [(POOL.to_owned(), "a".to_owned())].into());
     assert_eq!((assignment.level.as_str(), assignment.domain.as_str()), (POOL, "a"));
     assert!(assignment.exclusive);
-    assert_eq!(assignment.pins, None);
+    assert!(assignment.instructions.is_empty());
 }
 
 #[test]
@@ -191,8 +196,113 @@ fn pins_become_node_names_and_a_holding_of_each_node() {
     let request = exclusive(vec![unit(0, &[pods(0, 2)])]);
     let checked = Checker::new(&snapshot, &request).apply(&says(0, Decision::Pinned(vec![NodeId(1), NodeId(0)])));
     let Ok(Checked::Assigned(assignment)) = checked else { panic!("{checked:?}") };
-    assert_eq!(assignment.pins, Some(vec!["n2".to_owned(), "n1".to_owned()]));
+    assert_eq!(assignment.instructions.pins, ["n2", "n1"]);
     let made = assignment.holding(crate::cluster::tests::group("s", 0), "s", &view(), &[pods(0, 2)]);
     let pinned = vec![("n2".to_owned(), shape(8)), ("n1".to_owned(), shape(8))];
     assert_eq!(made, Holding { pinned, ..holding("s", 0, "a", Vec::new()) });
+}
+
+fn place(domain: u32) -> Place {
+    Place { level: POOLS, domain: DomainId(domain) }
+}
+
+fn check(request: &Request, answer: &Answer) -> Result<Checked, super::check::Rejection> {
+    Checker::new(&three_pools().snapshot(view()), request).apply(answer)
+}
+
+fn shared(pods: &[Demand]) -> Request {
+    Request { exclusive: None, ..exclusive(vec![unit(0, pods)]) }
+}
+
+fn assigned(request: &Request, answer: &Answer) -> super::check::Assignment {
+    match check(request, answer) {
+        Ok(Checked::Assigned(assignment)) => assignment,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_first_domain_of_a_ranked_answer_that_fits_is_taken() {
+    let answer = says(0, Decision::Within(vec![place(1), place(0), place(2)]));
+    assert_eq!(assigned(&shared(&[pods(0, 2)]), &answer).domain, "a");
+}
+
+#[test]
+fn a_ranked_answer_without_a_good_domain_says_what_is_wrong_with_the_best() {
+    let refused = check(&shared(&[pods(0, 9)]), &says(0, Decision::Within(vec![place(1), place(2)]))).unwrap_err();
+    assert_eq!(refused.code, RejectionCode::NotEnoughRoom);
+    let expected = "unit 0: cloud.google.com/gke-nodepool=b has room for 1 of 9 pods; none of 2 domains is good";
+    assert_eq!(refused.message, expected);
+}
+
+#[test]
+fn parts_hold_a_domain_each_with_room_for_their_ranks() {
+    let part = |pods, domain| Part { pods, place: place(domain) };
+    let answer = says(0, Decision::Parts(vec![part(2, 0), part(3, 2)]));
+    let assignment = assigned(&shared(&[pods(0, 1), pods(0, 4)]), &answer);
+    let parts: Vec<_> = assignment.instructions.parts.iter().map(|part| (part.pods, part.value.as_str())).collect();
+    assert_eq!(parts, [(2, "a"), (3, "c")]);
+    assert!(assignment.selector.is_empty());
+    let held = assignment.holding(crate::cluster::tests::group("s", 0), "s", &view(), &[pods(0, 1), pods(0, 4)]);
+    let outstanding: Vec<u32> =
+        held.subgroups.iter().map(|part| part.outstanding.iter().map(|(_, pods)| pods).sum::<u32>()).collect();
+    assert_eq!((outstanding, held.outstanding.len(), held.divided), (vec![2, 3], 0, false));
+}
+
+#[rstest]
+#[case::too_few(&[(2, 0)], "unit 0: 1 parts of 2 pods for 3; every pod is in one part", RejectionCode::WrongParts)]
+#[case::an_empty_one(&[(3, 2), (0, 0)], "unit 0: 2 parts of 3 pods for 3; every pod is in one part", RejectionCode::WrongParts)]
+#[case::too_large(
+    &[(1, 0), (2, 1)],
+    "unit 0: cloud.google.com/gke-nodepool=b has room for 1 of 2 pods, ranks 1 to 2",
+    RejectionCode::NotEnoughRoom
+)]
+fn parts_that_do_not_work_are_refused(#[case] parts: &[(u32, u32)], #[case] message: &str, #[case] code: RejectionCode) {
+    let parts = parts.iter().map(|(pods, domain)| Part { pods: *pods, place: place(*domain) });
+    let refused = check(&shared(&[pods(0, 3)]), &says(0, Decision::Parts(parts.collect()))).unwrap_err();
+    assert_eq!((refused.code, refused.message.as_str()), (code, message));
+}
+
+#[test]
+fn parts_of_an_exclusive_unit_lie_in_one_domain() {
+    let part = |domain| Part { pods: 1, place: place(domain) };
+    let request = exclusive(vec![unit(0, &[pods(0, 2)])]);
+    let refused = check(&request, &says(0, Decision::Parts(vec![part(0), part(1)]))).unwrap_err();
+    assert_eq!(refused.code, RejectionCode::NotExclusive);
+    let assignment = assigned(&request, &says(0, Decision::Parts(vec![part(2), part(2)])));
+    assert_eq!((assignment.exclusive, assignment.domain.as_str()), (true, "c"));
+}
+
+#[test]
+fn a_node_that_is_avoided_gives_no_room() {
+    let avoiding = |node, domain| Answer { avoid: vec![NodeId(node)], ..says(0, within(0, domain)) };
+    let refused = check(&shared(&[pods(0, 2)]), &avoiding(0, 0)).unwrap_err();
+    assert_eq!(refused.message, "unit 0: cloud.google.com/gke-nodepool=a has room for 1 of 2 pods");
+    let assignment = assigned(&shared(&[pods(0, 2)]), &avoiding(3, 2));
+    assert_eq!((assignment.domain.as_str(), assignment.instructions.avoid.as_slice()), ("c", &["n4".to_owned()][..]));
+}
+
+#[test]
+fn preferred_domains_hold_nothing_and_are_named_for_the_scheduler() {
+    let answer = says(0, Decision::Preferred(vec![place(2), place(0)]));
+    let Ok(Checked::Unconstrained(instructions)) = check(&shared(&[pods(0, 99)]), &answer) else { panic!() };
+    let pools: Vec<_> = instructions.preferred.iter().map(|(_, pool)| pool.as_str()).collect();
+    assert_eq!(pools, ["c", "a"]);
+    let refused = check(&exclusive(vec![unit(0, &[pods(0, 1)])]), &answer).unwrap_err();
+    assert_eq!(refused.code, RejectionCode::NotExclusive);
+}
+
+#[test]
+fn an_effect_that_is_not_allowed_refuses_the_answer() {
+    let effects = vec![super::effects::Effect::Label("kubernetes.io/os".into(), "x".into())];
+    let refused = check(&shared(&[pods(0, 1)]), &Answer { effects, ..says(0, within(0, 0)) }).unwrap_err();
+    assert_eq!(refused.code, RejectionCode::EffectRefused);
+    assert!(refused.message.starts_with("unit 0: effect label kubernetes.io/os: keys of kubernetes.io are not"), "{refused}");
+}
+
+#[test]
+fn a_node_selector_of_an_answer_takes_room_away() {
+    let effects = vec![super::effects::Effect::NodeSelector(POOL.into(), "b".into())];
+    let refused = check(&shared(&[pods(0, 1)]), &Answer { effects, ..says(0, within(0, 0)) }).unwrap_err();
+    assert_eq!(refused.message, "unit 0: cloud.google.com/gke-nodepool=a has room for 0 of 1 pods");
 }

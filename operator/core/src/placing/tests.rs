@@ -5,7 +5,7 @@ use crate::cluster::tests::{POOL, POOLS, cluster, pods, unit, view};
 use crate::placement::{DomainId, Place};
 
 fn says(unit: u32, decision: Decision) -> Answer {
-    Answer { unit, decision, reason: Reason { code: "Test".into(), message: "it fits there".into() } }
+    Answer::new(unit, decision, Reason { code: "Test".into(), message: "it fits there".into() })
 }
 
 /// What becomes of answers about groups 0 and 1 of a set.
@@ -39,7 +39,7 @@ fn an_answer_for_a_group_nobody_asked_about_counts_against_those_it_left_out() {
 #[test]
 fn an_answer_is_put_into_words_with_names() {
     let snapshot = cluster(&[("n1", "a"), ("n2", "b")]).snapshot(view());
-    let within = |domain| Decision::Within(Place { level: POOLS, domain: DomainId(domain) });
+    let within = |domain| Decision::within(Place { level: POOLS, domain: DomainId(domain) });
     let words = |decision| in_words(&snapshot, &says(3, decision));
     assert_eq!(words(within(1)), format!("put group 3 in {POOL}=b: it fits there"));
     assert_eq!(words(within(9)), "put group 3 in a domain that does not exist: it fits there");

@@ -36,7 +36,8 @@ fn the_nearest_word_on_placement_decides(
     #[case] gated: bool,
 ) {
     let choice = choose(&map(set), &map(&[]), &map(namespace), &defaults(default, ""));
-    assert_eq!((choice.placement.as_deref(), choice.gated), (placement, gated));
+    let first = choice.placement.first().map(String::as_str);
+    assert_eq!((first, choice.gated), (placement, gated));
 }
 
 #[test]
@@ -75,4 +76,11 @@ fn exclusive_subgroups_gate_by_themselves_but_not_for_kueue() {
     assert_eq!(choose(&set, &map(&[]), &map(&[]), &Defaults::default()), expected);
     let queued = choose(&set, &map(&[(QUEUE, "research")]), &map(&[]), &Defaults::default());
     assert_eq!(queued, Choice::default());
+}
+
+#[test]
+fn several_placement_policies_are_asked_in_the_order_in_which_they_are_named() {
+    let annotations = [("muster.dev/placement-policy".to_owned(), "spread, topology-pack,,spread".to_owned())].into();
+    let choice = choose(&annotations, &BTreeMap::new(), &BTreeMap::new(), &Defaults::default());
+    assert_eq!(choice.placement, ["spread", "topology-pack"]);
 }

@@ -3,9 +3,11 @@ use serde_json::{Value, json};
 
 use super::{leader, worker};
 use crate::admission::{Gang, Placement, PodContext, mutate};
+use crate::placement::effects::Effects;
 
 fn admitted(mut pod: Value, gang: Gang<'_>) -> Value {
-    mutate(&mut pod, &PodContext { namespace: "default", placement: Placement::None, gang }).unwrap();
+    mutate(&mut pod, &PodContext { namespace: "default", placement: Placement::None, gang, effects: &Effects::default() })
+        .unwrap();
     pod
 }
 

@@ -1,6 +1,7 @@
 //! Tables for every rule of admission; expected values are written out.
 
 mod choice;
+mod effects;
 mod gang;
 mod multislice;
 mod pods;
@@ -14,6 +15,7 @@ mod tpu_properties;
 use serde_json::{Value, json};
 
 use super::{AdmissionError, Gang, Outcome, Placement, PodContext, mutate};
+use crate::placement::effects::Effects;
 
 /// A leader as the StatefulSet controller creates it from a template of a set named `set`.
 fn leader(name: &str) -> Value {
@@ -62,7 +64,7 @@ fn annotate(pod: &mut Value, key: &str, value: &str) {
 
 /// Admits a pod of a set that somebody else places.
 fn admit(pod: &mut Value) -> Result<Outcome, AdmissionError> {
-    mutate(pod, &PodContext { namespace: "default", placement: Placement::None, gang: Gang::None })
+    mutate(pod, &PodContext { namespace: "default", placement: Placement::None, gang: Gang::None, effects: &Effects::default() })
 }
 
 /// A container that requests TPUs.

@@ -132,6 +132,7 @@ fn apart_holding(set: &str, index: u32, racks: &[&str], each: u32) -> Holding {
         level: RACK.into(),
         domain: (*rack).to_owned(),
         outstanding: vec![(shape(8), each)],
+        alone: true,
     });
     let none = String::new();
     Holding {

@@ -117,17 +117,7 @@ fn keep(observed: &mut Observed, plan: &Plan, change: impl FnOnce(&mut Value)) {
 fn record(released: bool) -> Record {
     let reason = Reason { code: "Exclusive".to_owned(), message: "it fits".to_owned() };
     let (level, domain) = (Some("rack".to_owned()), (!released).then(|| "r1".to_owned()));
-    Record {
-        by: "exclusive".to_owned(),
-        level,
-        domain,
-        exclusive: true,
-        selector: [].into(),
-        subgroups: None,
-        leader: [].into(),
-        released,
-        reason,
-    }
+    Record { level, domain, exclusive: true, released, ..Record::new("exclusive", reason) }
 }
 
 #[rstest]

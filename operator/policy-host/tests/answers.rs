@@ -75,7 +75,7 @@ fn endless_recursion_overflows_the_guests_stack_and_no_other() {
 fn a_huge_answer_is_not_copied() {
     // 400,000 answers: the list claims more bytes than may be copied, and lies within memory.
     let guest = Guest {
-        place: r#"(drop (memory.grow (i32.const 200)))
+        place: r#"(drop (memory.grow (i32.const 400)))
                   (i32.store (i32.const 452) (i32.const 0)) (i32.store (i32.const 456) (i32.const 400000)) (i32.const 448)"#,
         ..Guest::default()
     };

@@ -84,25 +84,31 @@ fn replace_outdated(inputs: &Inputs<'_>, index: u32, leader: &Pod, plan: &mut Pl
 
 enum Where {
     /// The group's pods go here.
-    Settled(Seat),
+    Settled(Box<Seat>),
     /// It waits.
     Waiting(Reason),
     /// Its leader is being deleted or belongs to the scheduler; nothing to do until that changes.
     Leaving,
 }
 
+impl Where {
+    fn settled(seat: Seat) -> Self {
+        Self::Settled(Box::new(seat))
+    }
+}
+
 /// Carries out what was advised about one group's place.
 fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut Plan) -> Where {
     let standing = standing(leader, choice);
     match (standing, advised) {
-        (Standing::Free, _) => Where::Settled(Seat::default()),
+        (Standing::Free, _) => Where::settled(Seat::default()),
         (_, Some(Placement::Again(reason))) => {
             delete_leader(leader, reason, plan);
             Where::Waiting(reason.clone())
         }
         (Standing::Waiting, Some(Placement::Place(record))) => {
             patch_leader(leader, record, None, plan);
-            Where::Settled(record.clone().into())
+            Where::settled(record.clone().into())
         }
         (Standing::Waiting, Some(Placement::Release { record, not_in })) => {
             patch_leader(leader, record, Some(not_in), plan);
@@ -110,13 +116,13 @@ fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut 
         }
         // Placed, but a pod of it can't be scheduled and there is nowhere better: it stays and says so.
         (Standing::Placed(_), Some(Placement::Hold(reason))) => Where::Waiting(reason.clone()),
-        (Standing::Placed(record), _) => Where::Settled(record.into()),
+        (Standing::Placed(record), _) => Where::settled(record.into()),
         (Standing::Bound { .. }, Some(Placement::Settle(record))) => {
             write_record(leader, record, plan);
-            Where::Settled(record.clone().into())
+            Where::settled(record.clone().into())
         }
         (Standing::Bound { .. }, Some(Placement::Follow(selector))) => {
-            Where::Settled(Seat { selector: selector.clone(), ..Seat::default() })
+            Where::settled(Seat { selector: selector.clone(), ..Seat::default() })
         }
         (_, Some(Placement::Hold(reason))) => Where::Waiting(reason.clone()),
         (Standing::Released(record), _) => Where::Waiting(record.reason),
@@ -132,7 +138,7 @@ fn patch_leader(leader: &Pod, record: &Record, not_in: Option<&[String]>, plan: 
     }
     let authors = instructions::node_affinity_of(leader);
     if let (Some(not_in), Some(level)) = (not_in, record.level.as_deref()) {
-        spec["affinity"] = json!({ "nodeAffinity": release_affinity(authors, level, not_in) });
+        spec["affinity"] = json!({ "nodeAffinity": release_affinity(authors.as_ref(), level, not_in) });
     } else if let Some(affinity) = record.instructions.node_affinity(authors.as_ref(), 0) {
         spec["affinity"] = json!({ "nodeAffinity": affinity });
     }
@@ -182,12 +188,12 @@ fn place_in_words(record: &Record) -> Option<String> {
 
 /// Node affinity that keeps a released leader where its group could be complete: on nodes of the level, out of the domains
 /// named. Pod affinity of a gated pod can't be changed, node affinity can: only by adding requirements to every term it has.
-fn release_affinity(authors: Option<Value>, level: &str, not_in: &[String]) -> Value {
+fn release_affinity(authors: Option<&Value>, level: &str, not_in: &[String]) -> Value {
     let mut requirements = vec![json!({ "key": level, "operator": "Exists" })];
     if !not_in.is_empty() {
         requirements.push(json!({ "key": level, "operator": "NotIn", "values": not_in }));
     }
-    let mut affinity = authors.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut affinity = authors.and_then(Value::as_object).cloned().unwrap_or_default();
     instructions::require(&mut affinity, "matchExpressions", &requirements);
     Value::Object(affinity)
 }

@@ -231,7 +231,7 @@ impl<'a> Checker<'a> {
         }
         let extras = Extras::of(self.snapshot, unit, answer)?;
         let checked = match &answer.decision {
-            Decision::Within(places) => self.within_one(unit, places, extras).map(Checked::Assigned)?,
+            Decision::Within(places) => self.within_one(unit, places, &extras).map(Checked::Assigned)?,
             Decision::Preferred(places) => self.preferred(unit, places, extras)?,
             Decision::Parts(parts) => self.parts(unit, parts, extras).map(Checked::Assigned)?,
             Decision::Pinned(nodes) => self.pinned(unit, nodes, extras).map(Checked::Assigned)?,
@@ -264,7 +264,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The first of these domains that is good; if none is, why the first is not.
-    fn within_one(&mut self, unit: &Unit, places: &[Place], extras: Extras) -> Result<Assignment, Rejection> {
+    fn within_one(&mut self, unit: &Unit, places: &[Place], extras: &Extras) -> Result<Assignment, Rejection> {
         let mut first = None;
         for place in places.iter().take(MAX_CANDIDATES) {
             match self.within(unit, *place, extras.clone()) {

@@ -3,7 +3,6 @@
 //! Nothing is simulated except the kubelets. Starting is idempotent: what runs and is healthy is kept, what doesn't is started.
 
 use std::fs::{self, File};
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use kube::Client;
@@ -13,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::certs::{self, Identity};
+use crate::kubelets;
 use crate::layout::Layout;
 use crate::ports;
 use crate::process::{Process, Program};
-use crate::wait::eventually;
+use crate::recovery;
+use crate::wait::{PATIENCE, eventually};
 
 /// Alpha features that Muster integrates with and that stock clusters have switched off.
 const FEATURES: &str = "GenericWorkload=true,GangScheduling=true";
@@ -24,8 +25,6 @@ const FEATURES: &str = "GenericWorkload=true,GangScheduling=true";
 const QPS: u32 = 2_000;
 /// Requests above [`QPS`] that may come at once.
 const BURST: u32 = 4_000;
-/// How long the API server may take to become ready on a busy machine; 1.5 s is usual.
-const API_SERVER_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The loopback ports of one cluster. They are kept for its lifetime, so that kubeconfigs stay valid across restarts.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -92,6 +91,7 @@ impl ControlPlane {
         }
         plane.ensure("kube-controller-manager", plane.controller_manager()?)?;
         plane.ensure("kube-scheduler", plane.scheduler()?)?;
+        kubelets::bound(&plane.client().await?).await?;
         plane.ensure_kwok()?;
         Ok(plane)
     }
@@ -123,19 +123,23 @@ impl ControlPlane {
         self.process("kube-apiserver").kill();
     }
 
-    /// Starts the API server unless it runs and waits until it is ready.
+    /// Starts the API server unless it runs and waits until it is ready and, where it was away, until those that act see it again.
     ///
     /// # Errors
     /// When it ends or isn't ready in time; the message has the end of its log.
     pub async fn start_api_server(&self) -> Result<()> {
-        self.ensure("kube-apiserver", self.api_server())?;
+        let began = self.ensure("kube-apiserver", self.api_server())?;
         let process = self.process("kube-apiserver");
         let client = self.client().await?;
         tokio::select! {
             error = process.ended() => Err(error),
-            result = eventually(API_SERVER_PATIENCE, || ready(&client)) => result,
+            result = eventually(PATIENCE, || ready(&client)) => result,
         }
-        .with_context(|| format!("the API server is not ready; its log is {}", process.log().display()))
+        .with_context(|| format!("the API server is not ready; its log is {}", process.log().display()))?;
+        if began && self.process("kube-scheduler").alive() {
+            recovery::complete(&client).await.context("the API server is back, but not everybody follows it again")?;
+        }
+        Ok(())
     }
 
     /// The process of one component: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler` or `kwok`.
@@ -157,11 +161,12 @@ impl ControlPlane {
         store.iter().chain(acting).try_for_each(|component| self.process(component).check())
     }
 
-    fn ensure(&self, component: &str, flags: Vec<String>) -> Result<()> {
+    /// Whether it was started now.
+    fn ensure(&self, component: &str, flags: Vec<String>) -> Result<bool> {
         let args = std::iter::once(component.to_owned()).chain(flags).collect();
         let program =
             Program { name: component.to_owned(), path: self.layout.controlplane(), args, env: None, inputs: String::new() };
-        Process::ensure(&self.layout.state, &program).map(drop)
+        Process::ensure(&self.layout.state, &program).map(|(_, began)| began)
     }
 
     fn ensure_kwok(&self) -> Result<()> {

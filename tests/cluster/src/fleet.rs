@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 
-use crate::wait::eventually;
+use crate::wait::{PATIENCE, eventually};
 
 /// The node pool of a node: what exclusive topology usually means in the cloud whose labels these are.
 pub const POOL: &str = "cloud.google.com/gke-nodepool";
@@ -153,7 +153,7 @@ impl Fleet {
             .buffer_unordered(CONCURRENCY)
             .try_collect::<()>()
             .await?;
-        let patience = Duration::from_secs(60) + Duration::from_millis(20) * u32::try_from(self.nodes.len())?;
+        let patience = PATIENCE + Duration::from_millis(20) * u32::try_from(self.nodes.len())?;
         eventually(patience, || async {
             let ready = api.list(&ListParams::default()).await?.items.into_iter().filter(is_usable);
             let ready: std::collections::BTreeSet<String> = ready.filter_map(|node| node.metadata.name).collect();

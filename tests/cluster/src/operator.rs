@@ -17,14 +17,12 @@ use crate::control_plane::ControlPlane;
 use crate::deployment::{self, Launch, Mount, Pod, Source};
 use crate::ports;
 use crate::process::{Process, Program};
-use crate::wait::eventually;
+use crate::wait::{PATIENCE, eventually};
 
 /// Name of the pod that the process says it is.
 const POD_NAME: &str = "muster-on-this-machine";
 /// Longer than any cluster here lives.
 const TOKEN_SECONDS: i64 = 365 * 24 * 3600;
-/// How long the operator may take until it serves admission.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running (or killed) operator.
 #[derive(Debug)]

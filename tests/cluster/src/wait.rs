@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::time::sleep;
 
+/// How long anything may take. Far more than it does: a machine that builds at the same time is slow, waiting ends with success, and what
+/// hangs still ends within minutes, with the last thing that was wrong.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// First pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause between two attempts.

@@ -1,6 +1,9 @@
 //! The cluster that tests share: one start for all of them, a namespace for each, an operator that can be killed.
 
-use muster_cluster::{Cluster, Fleet};
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PostParams};
+use muster_cluster::{Cluster, Fleet, PATIENCE, PodBuilder, eventually, is_ready};
 
 #[tokio::test]
 async fn a_test_has_its_own_namespace_and_nodes_and_kubectl() {
@@ -22,4 +25,33 @@ async fn a_killed_operator_is_gone_and_comes_back_ready() {
     assert!(!operator.alive());
     operator.restart().await.unwrap();
     assert!(operator.alive());
+}
+
+#[tokio::test]
+async fn a_simulated_kubelet_deletes_no_pod_that_nobody_else_has_deleted() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("kubelet").await.unwrap();
+    let pods = namespace.api::<Pod>();
+    pods.create(&PostParams::default(), &PodBuilder::new("wanted").build()).await.unwrap();
+    eventually(PATIENCE, || async {
+        ensure!(is_ready(&pods.get("wanted").await?), "the pod does not run");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let kwok = ["--as=kwok", "--as-group=system:masters", "delete", "pod", "wanted", "--now", "--wait=false"];
+    // A policy is followed a moment after it was made.
+    let dry = [kwok.as_slice(), &["--dry-run=server"]].concat();
+    let said =
+        eventually(PATIENCE, || async { namespace.kubectl(&dry).await.err().context("kwok may delete it") }).await.unwrap();
+    assert!(said.to_string().contains("nobody asked for this pod to go"), "{said}");
+    assert!(namespace.kubectl(&kwok).await.is_err());
+    // One that goes is deleted by nobody but kwok.
+    pods.delete("wanted", &DeleteParams::default()).await.unwrap();
+    eventually(PATIENCE, || async {
+        ensure!(pods.get_opt("wanted").await?.is_none(), "the pod is still there");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

@@ -10,9 +10,9 @@ mod set;
 mod site;
 mod watch;
 
-pub use muster_cluster::merge;
+pub use muster_cluster::{PATIENCE, merge};
 pub use set::Set;
 pub use site::{Site, TAINT};
 pub use watch::{
-    PATIENCE, await_condition, await_groups, await_ready, condition, domains, get, leaders, objects_of, of_set, pods, status_of,
+    await_condition, await_groups, await_ready, condition, domains, get, leaders, objects_of, of_set, pods, status_of,
 };

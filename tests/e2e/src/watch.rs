@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -13,12 +12,9 @@ use kube::{Api, Resource, ResourceExt};
 use muster_api::conditions::AVAILABLE;
 use muster_api::names::label;
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
-use muster_cluster::{Namespace, eventually};
+use muster_cluster::{Namespace, PATIENCE, eventually};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-
-/// How long anything may take here. Far more than it does: a machine that builds at the same time is slow, and waiting ends with success.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A set.
 ///

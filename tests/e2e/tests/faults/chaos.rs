@@ -14,7 +14,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::{AVAILABLE, PLACEMENT_PENDING};
 use muster_cluster::eventually;
-use muster_e2e::{Set, Site, condition, objects_of, status_of};
+use muster_e2e::{PATIENCE, Set, Site, condition, objects_of, status_of};
 use serde_json::{Value, json};
 
 use crate::alone;
@@ -24,12 +24,9 @@ use crate::wholeness::Wholeness;
 
 const POOLS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const SETS: usize = 8;
-/// Longer than elsewhere: a leader that was refused while nobody admitted is tried again with the StatefulSet controller's back-off.
-const PATIENCE: Duration = Duration::from_secs(100);
-
 /// A group that was broken many times starts over less and less often: after a long run, up to 5 minutes later.
 fn patience(seconds: u64) -> Duration {
-    if seconds > 100 { PATIENCE + Duration::from_secs(300) } else { PATIENCE }
+    PATIENCE + Duration::from_secs(if seconds > 100 { 300 } else { 0 })
 }
 
 /// How many groups a set of this name may have above its replicas: fixed by its number, so that whoever watches knows.

@@ -54,7 +54,9 @@ impl Exclusivity {
                         None => drop(pods.remove(&pod.name_any())),
                     },
                     Ok(Event::Delete(pod)) => drop(pods.remove(&pod.name_any())),
-                    Ok(Event::Init | Event::InitDone) | Err(_) => {}
+                    // What went while the watch was broken is not told one by one.
+                    Ok(Event::Init) => pods.clear(),
+                    Ok(Event::InitDone) | Err(_) => {}
                 }
                 let mut seen = notes.lock().unwrap();
                 seen.moments += 1;

@@ -110,7 +110,12 @@ fn follow_pods(site: &Site, seen: Arc<Mutex<Seen>>) -> impl Future<Output = ()> 
                     pods.remove(&pod.name_any());
                     None
                 }
-                Ok(Event::Init | Event::InitDone) | Err(_) => None,
+                // What went while the watch was broken is not told one by one.
+                Ok(Event::Init) => {
+                    pods.clear();
+                    None
+                }
+                Ok(Event::InitDone) | Err(_) => None,
             };
             let Some(group) = changed else { continue };
             let members: Vec<&Pod> = pods.values().filter(|pod| group_of(pod).as_ref() == Some(&group)).collect();

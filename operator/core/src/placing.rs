@@ -7,6 +7,8 @@
 //! ```
 //! Pure but for the index, which every function gets as an argument.
 
+pub mod chain;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,7 +20,9 @@ use crate::advice::Placement;
 use crate::ask::{Concern, Question, group_id};
 use crate::cluster::{Apart, Explanation, Holding, Index, Scope, Shape, Snapshot, SubgroupId, Verdict, View};
 use crate::placement::check::{Assignment, Checked, Checker, Rejection};
-use crate::placement::{Answer, Decision, Demand, LevelId, NodeId, Place, Reason, Request, ShapeId, Subgroup, Unit, without};
+use crate::placement::{
+    Answer, BadNode, Decision, Demand, LevelId, NodeId, Peer, Place, Placed, Reason, Request, ShapeId, Subgroup, Unit, without,
+};
 use crate::record::Record;
 use crate::subgroups::{SubgroupDomains, Subgroups};
 
@@ -63,6 +67,7 @@ pub fn asked<'q>(
         scope,
         for_groups: questions.iter().map(|question| group_id(set, question.leader)).collect(),
         avoid,
+        inside: Vec::new(),
         levels,
     };
     let owner = format!("{}/{}", set.set_namespace(), set.set_name());
@@ -70,6 +75,46 @@ pub fn asked<'q>(
     let mut request = Request { owner, labels, exclusive, subgroup_exclusive, units, ..Request::default() };
     request.units.sort_by_key(|unit: &Unit| (std::cmp::Reverse(unit.priority), unit.id));
     Asked { questions, view, request }
+}
+
+/// A set whose groups are shown to policies that ask for peers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerSet {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A node that has failed groups: name, how often, milliseconds since the last time.
+pub type Failed = (String, u32, u64);
+
+impl Asked<'_> {
+    /// Fills in what the snapshot knows of where groups are and were.
+    pub fn inform(&mut self, set: &LeaderWorkerSet, snapshot: &Snapshot, peers: &[PeerSet], failed: &[Failed]) {
+        for unit in &mut self.request.units {
+            let Some(question) = self.questions.iter().find(|question| question.group == unit.id) else { continue };
+            let group = group_id(set, question.leader);
+            unit.current = snapshot.current(&group, unit.size());
+            unit.previous = snapshot.previous(&group, unit.size());
+        }
+        let placed = snapshot.groups_of(set.set_namespace(), set.set_name()).into_iter();
+        self.request.placed = placed.map(|(id, domains)| Placed { id, domains }).collect();
+        let groups_of = |peer: &PeerSet| {
+            let owner = format!("{}/{}", peer.namespace, peer.name);
+            let groups = snapshot.groups_of(&peer.namespace, &peer.name).into_iter();
+            groups
+                .map(|(id, domains)| Peer { owner: owner.clone(), labels: peer.labels.clone(), id, domains })
+                .collect::<Vec<_>>()
+        };
+        self.request.peers = peers.iter().flat_map(groups_of).collect();
+        let bad = |(name, failures, age_ms): &Failed| {
+            Some(BadNode { node: snapshot.node_of(name)?, failures: *failures, age_ms: *age_ms })
+        };
+        self.request.bad_nodes = failed.iter().filter_map(bad).collect();
+    }
 }
 
 fn id(position: usize) -> u32 {

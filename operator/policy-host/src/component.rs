@@ -133,6 +133,12 @@ fn outcome<T>(state: HostState, result: Result<T, CallError>, duration: Duration
 }
 
 impl<T> CallOutcome<T> {
+    /// The outcome of a call that was made before and need not be made again.
+    pub fn remembered(answer: T) -> Self {
+        let (duration, instantiate) = (Duration::ZERO, Duration::ZERO);
+        Self { result: Ok(answer), duration, instantiate, peak_memory: 0, logs: Vec::new(), logs_dropped: 0 }
+    }
+
     fn and_then<U>(self, next: impl FnOnce(T) -> Result<U, CallError>) -> CallOutcome<U> {
         let Self { result, duration, instantiate, peak_memory, logs, logs_dropped } = self;
         CallOutcome { result: result.and_then(next), duration, instantiate, peak_memory, logs, logs_dropped }
@@ -179,6 +185,11 @@ macro_rules! about {
             /// What the policy needs with these settings.
             pub fn preparation(&self) -> &Preparation {
                 &self.0.preparation
+            }
+
+            /// Whether it is the very same, with the same settings and limits.
+            pub fn is_same(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.0, &other.0)
             }
 
             /// What one call may use.

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
@@ -194,6 +195,7 @@ impl Caches {
     pub(crate) fn update_index<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
         let (result, generation) = {
             let mut index = self.index();
+            index.set_time(Timestamp::now());
             let result = change(&mut index);
             (result, index.generation())
         };

@@ -5,6 +5,7 @@
 //! ```
 
 mod ask;
+mod memo;
 mod pipeline;
 mod status;
 
@@ -16,6 +17,7 @@ use muster_api::policy::PolicySpec;
 use muster_policy_host::{Breaker, Engine, PlacementComponent, StartupComponent};
 use tokio::sync::Notify;
 
+use self::memo::Memo;
 pub(crate) use ask::{Said, Trouble, ask};
 pub(crate) use pipeline::run;
 
@@ -27,6 +29,8 @@ pub(crate) struct Policies {
     pub(crate) placement: Registry<PlacementComponent>,
     /// Those that decide when members start.
     pub(crate) startup: Registry<StartupComponent>,
+    /// What was answered last.
+    pub(crate) memo: Memo,
 }
 
 impl Policies {
@@ -36,6 +40,7 @@ impl Policies {
             engine: Arc::new(engine),
             placement: Registry::new(ailing.clone()),
             startup: Registry::new(ailing.clone()),
+            memo: Memo::default(),
             ailing,
         }
     }

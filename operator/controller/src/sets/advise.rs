@@ -14,13 +14,13 @@ use muster_api::names::{Unplaceable, annotation};
 use muster_core::admission::Choice;
 use muster_core::advice::{Admitted, Advice, Placement};
 use muster_core::ask::{self, Concern, Question};
-use muster_core::cluster::Snapshot;
 use muster_core::observed::Observed;
-use muster_core::placement::{Answer, Reason, native};
-use muster_core::placing::{self, Asked, Rule, Settled};
+use muster_core::placement::Reason;
+use muster_core::placing::{self, Rule, Settled};
 use muster_core::plan::Note;
 use muster_core::{pods, startup};
 
+use super::consult::Consulting;
 use crate::caches::SetRef;
 use crate::context::Context;
 use crate::policies::{Said, Trouble, ask as ask_policy};
@@ -38,7 +38,7 @@ impl Advised {
         self.advice.recheck = Some(sooner);
     }
 
-    fn troubled(&mut self, trouble: &Trouble) {
+    pub(super) fn troubled(&mut self, trouble: &Trouble) {
         self.notes.push(Note::warning(
             event::POLICY_FAILED,
             "Ask",
@@ -133,9 +133,11 @@ impl Advising<'_> {
         advised: &mut Advised,
         unplaced: &mut HashSet<String>,
     ) {
-        let asked = placing::asked(self.set, self.choice, batch, &self.policy_levels(), self.cx.config.placement.scope(), avoid);
-        let snapshot = self.cx.caches.update_index(|index| index.snapshot(asked.view.clone()));
-        let mut settled = self.consult(&asked, &snapshot, advised).await;
+        let Self { cx, set, choice, now, .. } = *self;
+        let consulting = Consulting { cx, set, choice, avoid: &avoid, now };
+        let asked = placing::asked(set, choice, batch, &consulting.levels(), cx.config.placement.scope(), avoid.clone());
+        let snapshot = cx.caches.update_index(|index| index.snapshot(asked.view.clone()));
+        let mut settled = consulting.consult(&asked, advised).await;
         advised.advice.placements.append(&mut settled.placed);
         let since = self.waiting_since(batch, &settled, unplaced);
         for (group, (reason, again)) in std::mem::take(&mut settled.barred) {
@@ -177,99 +179,6 @@ impl Advising<'_> {
 
     fn decider(&self) -> &str {
         self.choice.placement.first().map_or(placing::NATIVE, String::as_str)
-    }
-
-    fn policy_levels(&self) -> Vec<String> {
-        let entry = self.choice.placement.first().and_then(|name| self.cx.policies.placement.get(name));
-        entry
-            .and_then(|entry| entry.component.as_ref().map(|component| component.preparation().levels.clone()))
-            .unwrap_or_default()
-    }
-
-    /// Asks the set's policy, or the native rule, and commits what passes the check.
-    async fn consult(&self, asked: &Asked<'_>, snapshot: &Snapshot, advised: &mut Advised) -> Settled {
-        if let Some(reason) = placing::contradiction(asked) {
-            return barred(asked, &reason);
-        }
-        let Some(policy) = self.choice.placement.first() else {
-            return self.settle(asked, snapshot, &native::place(snapshot, &asked.request), placing::NATIVE, advised);
-        };
-        let (said, trouble) = self.ask_placement(policy, asked, snapshot).await;
-        if let Some(trouble) = &trouble {
-            advised.troubled(trouble);
-        }
-        match said {
-            Said::Answers(answers) => self.settle(asked, snapshot, &answers, policy, advised),
-            Said::Native { observed } => {
-                if let Some(answers) = observed {
-                    advised.notes.extend(answers.iter().map(|answer| observed_note(policy, snapshot, answer)));
-                }
-                self.settle(asked, snapshot, &native::place(snapshot, &asked.request), placing::NATIVE, advised)
-            }
-            Said::Hold(reason) => barred(asked, &reason),
-        }
-    }
-
-    async fn ask_placement(&self, policy: &str, asked: &Asked<'_>, snapshot: &Snapshot) -> (Said<Vec<Answer>>, Option<Trouble>) {
-        let (cx, policy) = (self.cx.clone(), policy.to_owned());
-        let labels = self.cx.caches.namespace_labels(self.set.set_namespace());
-        let (request, snapshot) = (asked.request.clone(), snapshot.clone());
-        let call = move || {
-            ask_policy(&cx.policies.placement, &policy, &labels, &cx.metrics, |component| component.place(&snapshot, &request))
-        };
-        unless_panicked(tokio::task::spawn_blocking(call).await)
-    }
-
-    /// Checks and commits answers. A unit whose answer is refused falls to what the policy's object declares.
-    fn settle(&self, asked: &Asked<'_>, snapshot: &Snapshot, answers: &[Answer], by: &str, advised: &mut Advised) -> Settled {
-        let mut settled = self.cx.caches.update_index(|index| placing::settle(index, self.set, asked, snapshot, answers, by));
-        settled.placed.keys().for_each(|_| self.cx.metrics.decision(by, "placed"));
-        if by != placing::NATIVE {
-            let first = settled.rejected.iter().next();
-            let owner = &asked.request.owner;
-            let refusal =
-                first.map(|(group, rejection)| format!("its answer for group {group} of {owner} was refused: {rejection}"));
-            self.cx.policies.placement.checked(by, refusal);
-        }
-        for (group, rejection) in std::mem::take(&mut settled.rejected) {
-            self.cx.metrics.rejected(by, rejection.code.as_str());
-            let message = format!("the answer of {by} for group {group} was refused: {rejection}");
-            let reason = Reason { code: "PolicyAnswerRejected".to_owned(), message };
-            if by != placing::NATIVE {
-                advised.notes.push(Note::warning(event::POLICY_FAILED, "Ask", format!("{}: {}", reason.code, reason.message)));
-                if !self.falls_back_to_native(by) {
-                    settled.barred.insert(group, (reason, Some(Duration::from_secs(1))));
-                    continue;
-                }
-                if self.place_natively(asked, group, &mut settled) {
-                    continue;
-                }
-            }
-            // The room may have gone to another set in this very moment: the next look is a new question.
-            settled.held.insert(group, (reason, Some(Duration::from_secs(1))));
-        }
-        settled
-    }
-
-    fn falls_back_to_native(&self, policy: &str) -> bool {
-        use muster_api::policy::OnFailure;
-        let entry = self.cx.policies.placement.get(policy);
-        entry.is_some_and(|entry| entry.spec.on_failure() == OnFailure::Default)
-    }
-
-    /// The native rule for one unit, on what is left now.
-    fn place_natively(&self, asked: &Asked<'_>, group: u32, settled: &mut Settled) -> bool {
-        let mut request = asked.request.clone();
-        request.units.retain(|unit| unit.id == group);
-        let alone = Asked { questions: asked.questions, view: asked.view.clone(), request };
-        let mut own = self.cx.caches.update_index(|index| {
-            let snapshot = index.snapshot(alone.view.clone());
-            let answers = native::place(&snapshot, &alone.request);
-            placing::settle(index, self.set, &alone, &snapshot, &answers, placing::NATIVE)
-        });
-        let placed = own.placed.contains_key(&group);
-        settled.placed.append(&mut own.placed);
-        placed
     }
 
     fn rule(&self) -> Rule {
@@ -386,20 +295,11 @@ impl Advising<'_> {
 }
 
 /// A panic in the host is a bug of ours; the set gets the native rule and the log gets the panic.
-fn unless_panicked<A>(asked: Result<(Said<A>, Option<Trouble>), tokio::task::JoinError>) -> (Said<A>, Option<Trouble>) {
+pub(super) fn unless_panicked<A>(
+    asked: Result<(Said<A>, Option<Trouble>), tokio::task::JoinError>,
+) -> (Said<A>, Option<Trouble>) {
     asked.unwrap_or_else(|error| {
         tracing::error!(%error, "asking a policy stopped");
         (Said::Native { observed: None }, None)
     })
-}
-
-/// Nobody decides about these groups, and nobody else gets them.
-fn barred(asked: &Asked<'_>, reason: &Reason) -> Settled {
-    let barred = asked.request.units.iter().map(|unit| (unit.id, (reason.clone(), None))).collect();
-    Settled { barred, ..Settled::default() }
-}
-
-fn observed_note(policy: &str, snapshot: &Snapshot, answer: &Answer) -> Note {
-    let text = format!("{policy} would have {}", placing::in_words(snapshot, answer));
-    Note::normal(event::POLICY_OBSERVED, "Ask", text)
 }

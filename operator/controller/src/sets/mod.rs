@@ -2,6 +2,7 @@
 
 mod advise;
 mod apply;
+mod consult;
 mod observe;
 mod restore;
 mod revision;

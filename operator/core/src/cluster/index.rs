@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node as ApiNode, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 
 use super::amounts::Amounts;
 use super::fit::Fits;
@@ -14,6 +15,7 @@ use super::ledger::{GroupId, Holding, Ledger, PodFacts};
 use super::level::Level;
 use super::node::{Facts, Node};
 use super::packing::Claims;
+use super::past::{Failures, Past};
 use super::reserve::{own_use, reserve};
 use super::shape::Shape;
 use super::snapshot::{Frozen, Lazy, Snapshot, View};
@@ -39,6 +41,9 @@ pub struct Index {
     /// Levels over the present nodes and their labels.
     levels: HashMap<String, Arc<Level>>,
     fits: Fits,
+    past: Arc<Past>,
+    failures: Failures,
+    now: Option<Timestamp>,
     recent: Vec<Snapshot>,
 }
 
@@ -46,6 +51,24 @@ impl Index {
     /// An index of nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Tells the time. The index has no clock; what it remembers of failures is dated by this.
+    pub fn set_time(&mut self, now: Timestamp) {
+        self.now = Some(now);
+    }
+
+    /// Nodes on which pods of groups were lost in the last day: name, how often, milliseconds since the last time.
+    pub fn bad_nodes(&mut self, now: Timestamp) -> Vec<(String, u32, u64)> {
+        self.failures.recent(now)
+    }
+
+    /// Notes that a node has failed the groups that have pods there, if it has any.
+    fn node_failed(&mut self, name: &str) {
+        let lost = self.pods.values().any(|pod| pod.member.is_some() && pod.node.as_deref() == Some(name));
+        if let Some(now) = self.now.filter(|_| lost) {
+            self.failures.note(name, now);
+        }
     }
 
     /// Moves when something that placement looks at has changed, and only then.
@@ -65,8 +88,12 @@ impl Index {
                 if known.labels != facts.labels {
                     self.levels.clear();
                 }
+                let failed = known.ready && !facts.ready;
                 Arc::make_mut(&mut Arc::make_mut(&mut self.nodes)[row]).facts = Arc::new(facts);
                 self.fits.touch(row);
+                if failed {
+                    self.node_failed(node.metadata.name.as_deref().unwrap_or_default());
+                }
             }
             Err(row) => {
                 let used = self.elsewhere.remove(&facts.name).unwrap_or_default();
@@ -80,6 +107,7 @@ impl Index {
     /// Forgets a node. Pods that are still bound to it stay in their groups.
     pub fn remove_node(&mut self, name: &str) {
         let Some(row) = row_of(&self.nodes, name) else { return };
+        self.node_failed(name);
         let node = Arc::make_mut(&mut self.nodes).remove(row as usize);
         if !node.used.is_empty() {
             self.elsewhere.insert(name.to_owned(), node.used.clone());
@@ -118,6 +146,7 @@ impl Index {
             Arc::make_mut(&mut self.ledger).enter(name, &facts);
         }
         if let Some(known) = known {
+            self.remember(name, &known, &facts);
             self.take(&known, -1);
             if known.member != facts.member {
                 Arc::make_mut(&mut self.ledger).leave(name, &known);
@@ -128,9 +157,22 @@ impl Index {
         self.generation += 1;
     }
 
+    /// Keeps in mind where a pod was whose successor of the same name came before its end was seen, and that a pod failed.
+    fn remember(&mut self, name: &str, before: &PodFacts, after: &PodFacts) {
+        let Some((group, node)) = before.seat() else { return };
+        if after.node.as_deref() != Some(node) {
+            Arc::make_mut(&mut self.past).note(group, name, node);
+        } else if let Some(now) = self.now.filter(|_| after.failed && !before.failed) {
+            self.failures.note(node, now);
+        }
+    }
+
     /// Forgets a pod whose object is gone.
     pub fn remove_pod(&mut self, namespace: &str, name: &str) {
         let Some(known) = self.pods.remove(&(namespace.to_owned(), name.to_owned())) else { return };
+        if let Some((group, node)) = known.seat() {
+            Arc::make_mut(&mut self.past).note(group, name, node);
+        }
         self.take(&known, -1);
         if known.member.is_some() {
             Arc::make_mut(&mut self.ledger).leave(name, &known);
@@ -205,14 +247,19 @@ impl Index {
         let held_levels: BTreeMap<_, _> = held.into_iter().map(|key| (key.clone(), self.level(&key))).collect();
         let mut claims = own_use(&self.ledger, &view.for_groups, &self.nodes);
         reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, only, &mut claims);
-        let avoided: Vec<u32> = view.avoid.iter().filter_map(|name| row_of(&self.nodes, name)).collect();
+        let mut avoided: BTreeSet<u32> = view.avoid.iter().filter_map(|name| row_of(&self.nodes, name)).collect();
+        if !view.inside.is_empty() {
+            let outside = |node: &Node| view.inside.iter().any(|(key, value)| node.facts.labels.get(key) != Some(value));
+            avoided.extend((0..).zip(self.nodes.iter()).filter(|(_, node)| outside(node)).map(|(row, _)| row));
+        }
+        let avoided: Vec<u32> = avoided.into_iter().collect();
         let nodes = self.nodes_with(&claims, &avoided);
         // Nodes that another group has for itself are room for nobody else, so no policy may count on them.
         let kept = exclusive_rows(&self.ledger, &view, &held_levels);
         let fit = view.shapes.iter().map(|shape| without(self.fit(shape, &nodes, &claims, &avoided), kept.keys())).collect();
         let levels = view.levels.iter().map(|key| self.level(key)).collect();
-        let (lazy, ledger) = (Lazy::for_view(&view), Arc::clone(&self.ledger));
-        Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, ledger, fit, lazy })
+        let (lazy, ledger, past) = (Lazy::for_view(&view), Arc::clone(&self.ledger), Arc::clone(&self.past));
+        Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, ledger, past, fit, lazy })
     }
 
     /// Checks a holding against the present state and enters it, in one step: of two groups that race for the last domain
@@ -234,7 +281,8 @@ impl Index {
     ) -> Result<(), Rejection> {
         let holding = assignment.holding(group, set, view, pods);
         let Instructions { avoid, effects, .. } = &assignment.instructions;
-        let selector = effects.node_selector.iter().chain(&assignment.selector);
+        let inside = view.inside.iter().map(|(key, value)| (key, value));
+        let selector = inside.chain(&effects.node_selector).chain(&assignment.selector);
         let selector = selector.map(|(key, value)| (key.clone(), value.clone())).collect();
         let view = View { avoid: view.avoid.iter().chain(avoid).cloned().collect(), ..view.clone() };
         self.check_and_hold(&view, pods, holding, selector)

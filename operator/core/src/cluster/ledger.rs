@@ -26,6 +26,19 @@ pub struct GroupId {
 }
 
 impl GroupId {
+    /// The rank of a pod of the group by its name; `None` for what is no pod of it.
+    pub(crate) fn rank_of(&self, pod: &str) -> Option<u32> {
+        match pod.strip_prefix(self.leader_pod.as_str())? {
+            "" => Some(0),
+            rest => rest.strip_prefix('-')?.parse().ok(),
+        }
+    }
+
+    /// The group's index in a set of this name.
+    pub(crate) fn index_in(&self, set: &str) -> Option<u32> {
+        self.leader_pod.strip_prefix(set)?.strip_prefix('-')?.parse().ok()
+    }
+
     /// As messages name it: `default/vllm group 0`.
     pub(crate) fn in_set<'a>(&'a self, set: &'a str) -> impl fmt::Display + 'a {
         let index = self.leader_pod.strip_prefix(set).and_then(|rest| rest.strip_prefix('-'));
@@ -120,6 +133,8 @@ pub(crate) struct Held {
 pub(crate) struct PodFacts {
     /// Where it is bound.
     pub(crate) node: Option<String>,
+    /// It has ended with failure.
+    pub(crate) failed: bool,
     /// What it takes there; nothing once it has succeeded or failed. A terminating pod still takes it.
     pub(crate) requests: Amounts,
     /// Its group and set, if it belongs to one.
@@ -147,7 +162,13 @@ impl PodFacts {
         let requests = spec.filter(|_| !over && node.is_some()).and_then(|spec| requests_of(spec).ok()).unwrap_or_default();
         let selector = spec.filter(|_| node.is_none()).and_then(|spec| spec.node_selector.clone()).unwrap_or_default();
         let subgroup = member.as_ref().and_then(|_| subgroup_of(&pod.metadata));
-        Some(Self { node, requests, member, selector, subgroup, subgroups: SubgroupDomains::default() })
+        let failed = phase == Some("Failed");
+        Some(Self { node, failed, requests, member, selector, subgroup, subgroups: SubgroupDomains::default() })
+    }
+
+    /// Its group and its node, if it is bound and belongs to one.
+    pub(crate) fn seat(&self) -> Option<(&GroupId, &str)> {
+        Some((&self.member.as_ref()?.0, self.node.as_deref()?))
     }
 
     /// The pods that a worker StatefulSet may still make; `None` if it is no group's, or its pods may go anywhere.
@@ -159,7 +180,15 @@ impl PodFacts {
         let subgroups = annotations.and_then(|annotations| annotations.get(annotation::SUBGROUP_DOMAINS)?.parse().ok());
         let subgroups: SubgroupDomains = subgroups.unwrap_or_default();
         let bound_to_go = !selector.is_empty() || !subgroups.domains.is_empty();
-        bound_to_go.then(|| Self { node: None, requests: Amounts::default(), member, selector, subgroup: None, subgroups })
+        bound_to_go.then(|| Self {
+            node: None,
+            failed: false,
+            requests: Amounts::default(),
+            member,
+            selector,
+            subgroup: None,
+            subgroups,
+        })
     }
 }
 

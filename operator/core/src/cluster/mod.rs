@@ -20,10 +20,12 @@ pub mod ledger;
 mod level;
 pub mod node;
 mod packing;
+mod past;
 mod reserve;
 mod seating;
 pub mod shape;
 pub mod snapshot;
+mod whereabouts;
 
 pub use amounts::PODS;
 pub(crate) use explain::Apart;

@@ -8,6 +8,7 @@ use super::ledger::{GroupId, Ledger, SubgroupId};
 use super::level::Level;
 use super::node::Node;
 use super::packing::{Claims, Packing, Room};
+use super::past::Past;
 use super::shape::Shape;
 use crate::placement::{Demand, DomainId, LevelId, NodeId, Place, ShapeId};
 
@@ -39,6 +40,8 @@ pub struct View {
     pub divided: bool,
     /// Names of nodes that are no good for these groups, whatever room they have.
     pub avoid: BTreeSet<String>,
+    /// Labels (key and value) that nodes must have to be good for these groups: domains that an earlier decision has narrowed to.
+    pub inside: Vec<(String, String)>,
 }
 
 /// A frozen, read-only view of the cluster: flat columns, cheap to clone, safe to hand to a policy.
@@ -57,6 +60,7 @@ pub(super) struct Frozen {
     /// Levels that holdings refer to.
     pub(super) held_levels: BTreeMap<String, Arc<Level>>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) past: Arc<Past>,
     /// By shape: slots per node.
     pub(super) fit: Vec<Arc<[u32]>>,
     pub(super) lazy: Lazy,
@@ -284,6 +288,18 @@ impl Snapshot {
 
     pub(super) fn level(&self, level: LevelId) -> Option<&Level> {
         self.0.levels.get(level.0 as usize).map(AsRef::as_ref)
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    pub(super) fn past(&self) -> &Past {
+        &self.0.past
+    }
+
+    pub(super) fn held_levels(&self) -> &BTreeMap<String, Arc<Level>> {
+        &self.0.held_levels
     }
 
     pub(super) fn nodes(&self) -> &[Arc<Node>] {

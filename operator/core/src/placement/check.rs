@@ -247,9 +247,32 @@ impl<'a> Checker<'a> {
     fn unconstrained(&mut self, unit: &Unit, extras: Extras) -> Result<Checked, Rejection> {
         match self.request.exclusive {
             Some(level) => Err(self.too_wide(unit, level, "the scheduler's choice")),
-            None if unit.subgroups.is_empty() => Ok(Checked::Unconstrained(extras.instructions)),
+            None if unit.subgroups.is_empty() && self.snapshot.view().inside.is_empty() => {
+                Ok(Checked::Unconstrained(extras.instructions))
+            }
+            None if unit.subgroups.is_empty() => self.anywhere_inside(unit, extras).map(Checked::Assigned),
             None => self.apart(unit, None, extras).map(Checked::Assigned),
         }
+    }
+
+    /// The labels that every pod has to select because an earlier decision has narrowed the nodes to them.
+    fn inside(&self) -> BTreeMap<String, String> {
+        self.snapshot.view().inside.iter().cloned().collect()
+    }
+
+    /// All pods on nodes that an earlier decision has narrowed the choice to: the last of its domains is the unit's.
+    fn anywhere_inside(&mut self, unit: &Unit, extras: Extras) -> Result<Assignment, Rejection> {
+        let (level, domain) = self.snapshot.view().inside.last().cloned().unwrap_or_default();
+        let rows: Vec<u32> = (0..self.snapshot.node_count()).filter(|row| extras.allows(self.snapshot, *row)).collect();
+        let packing = self.snapshot.with_room(|room| room.pack(&rows, &unit.pods, &self.claims));
+        if !packing.is_complete() {
+            let (placed, wanted) = (packing.placed, packing.wanted);
+            let message = format!("unit {}: {level}={domain} has room for {placed} of {wanted} pods", unit.id);
+            return Err(Rejection::new(RejectionCode::NotEnoughRoom, message));
+        }
+        self.take(unit, &packing, None);
+        let (selector, instructions) = (self.inside(), extras.instructions);
+        Ok(Assignment { selector, level, domain, exclusive: false, instructions, subgroups: Vec::new(), leader: None })
     }
 
     fn preferred(&mut self, unit: &Unit, places: &[Place], mut extras: Extras) -> Result<Checked, Rejection> {
@@ -322,7 +345,8 @@ impl<'a> Checker<'a> {
         };
         self.take(unit, seats.as_ref().map_or(&packing, |seats| &seats.packing), home);
         let (subgroups, leader) = seats.map(|seats| self.seat(unit, &seats)).unwrap_or_default();
-        let mut selector = BTreeMap::from([(key.to_owned(), name.to_owned())]);
+        let mut selector = self.inside();
+        selector.insert(key.to_owned(), name.to_owned());
         let (level, domain) = match home {
             Some(home) => self.named(home),
             None => (key.to_owned(), name.to_owned()),
@@ -350,7 +374,8 @@ impl<'a> Checker<'a> {
         let seats = found.map_err(|shortage| self.too_few(unit, level, &shortage, "the cluster"))?;
         self.take(unit, &seats.packing, None);
         let (subgroups, leader) = self.seat(unit, &seats);
-        let (selector, level, domain) = Default::default();
+        let (level, domain) = Default::default();
+        let selector = self.inside();
         let instructions = extras.instructions;
         Ok(Assignment { selector, level, domain, exclusive: false, instructions, subgroups, leader })
     }
@@ -445,7 +470,8 @@ impl<'a> Checker<'a> {
     /// An assignment that binds all pods to no more than an exclusive domain, if there is one.
     fn assignment(&self, home: Option<Place>, extras: Extras) -> Assignment {
         let (level, domain) = home.map_or_else(Default::default, |home| self.named(home));
-        let selector = home.map(|_| (level.clone(), domain.clone())).into_iter().collect();
+        let mut selector = self.inside();
+        selector.extend(home.map(|_| (level.clone(), domain.clone())));
         let (exclusive, instructions) = (home.is_some(), extras.instructions);
         Assignment { selector, level, domain, exclusive, instructions, subgroups: Vec::new(), leader: None }
     }

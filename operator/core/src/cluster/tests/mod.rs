@@ -6,6 +6,7 @@ mod packing;
 mod properties;
 mod seating;
 mod shapes;
+mod whereabouts;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 use serde_json::json;

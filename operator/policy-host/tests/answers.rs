@@ -7,7 +7,9 @@ mod fixtures;
 use std::time::Duration;
 
 use fixtures::{Guest, engine, load, nothing, request};
-use muster_core::placement::{Answer, Decision, DomainId, LevelId, Place, Reason};
+use muster_core::placement::effects::Effect;
+use muster_core::placement::{Answer, Decision, DomainId, LevelId, NodeId, Part, Place, Reason};
+use muster_guests::{Gives, Says, saying};
 use muster_policy_host::{CallError, LogLevel, TrapKind};
 
 fn error(guest: &Guest<'_>) -> CallError {
@@ -136,4 +138,48 @@ fn calls_wait_for_their_turn_instead_of_failing() {
         let calls: Vec<_> = (0..16).map(|_| scope.spawn(|| component.place(&nothing(), &request()).result)).collect();
         assert!(calls.into_iter().all(|call| call.join().unwrap().is_ok()));
     });
+}
+
+#[test]
+fn every_kind_of_decision_and_effect_arrives_as_it_was_said() {
+    let place = |domain| Place { level: LevelId(0), domain: DomainId(domain) };
+    let said = [
+        (Says::Within(vec![(0, 3), (0, 1)]), Decision::Within(vec![place(3), place(1)])),
+        (Says::Preferred(vec![(0, 2)]), Decision::Preferred(vec![place(2)])),
+        (
+            Says::Parts(vec![(1, 0, 2), (4, 0, 3)]),
+            Decision::Parts(vec![Part { pods: 1, place: place(2) }, Part { pods: 4, place: place(3) }]),
+        ),
+        (Says::Pinned(vec![5, 6]), Decision::Pinned(vec![NodeId(5), NodeId(6)])),
+        (Says::Unconstrained, Decision::Unconstrained),
+        (Says::Hold(7), Decision::Hold { retry_ms: 7 }),
+        (Says::Refuse, Decision::Refuse),
+    ];
+    let gives = [
+        Gives::Toleration("google.com/tpu"),
+        Gives::NodeSelector("a", "b"),
+        Gives::Label("c", "d"),
+        Gives::Annotation("e", "f"),
+        Gives::Env("G", "h"),
+        Gives::Scheduler("mine"),
+    ];
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let ((a, b), (c, d), (e, f), (g, h)) = (pair("a", "b"), pair("c", "d"), pair("e", "f"), pair("G", "h"));
+    let effects = vec![
+        Effect::Toleration { key: "google.com/tpu".into(), value: None, effect: None },
+        Effect::NodeSelector(a, b),
+        Effect::Label(c, d),
+        Effect::Annotation(e, f),
+        Effect::Env(g, h),
+        Effect::SchedulerName("mine".into()),
+    ];
+    let engine = engine();
+    for (says, decision) in said {
+        let (place, functions) = saying(&says, &[8, 9], &gives);
+        let guest = Guest { place: &place, functions: &functions, ..Guest::default() };
+        let answers = load(&engine, &guest).place(&nothing(), &request()).result.unwrap();
+        let reason = Reason { code: "Bestfit".into(), message: "it fits there".into() };
+        let avoid = vec![NodeId(8), NodeId(9)];
+        assert_eq!(answers, [Answer { unit: 7, decision, avoid, effects: effects.clone(), reason }]);
+    }
 }

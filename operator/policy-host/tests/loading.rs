@@ -6,7 +6,7 @@ mod fixtures;
 
 use fixtures::{Guest, engine};
 use muster_core::placement::SettingsError;
-use muster_guests::startup;
+use muster_guests::{Gives, startup};
 use muster_policy_host::{AcceptError, Limits, LoadError, PolicyKind, Step};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -133,4 +133,24 @@ fn a_trap_in_validation_is_told_from_bad_settings() {
     let error = refused(&Guest { validate: "unreachable", ..Guest::default() }.component());
     assert!(matches!(&error, LoadError::ValidateSettings(_)), "{error:?}");
     assert_eq!(error.step(), Step::SettingsValid);
+}
+
+#[test]
+fn what_a_policy_gives_its_pods_is_known_once_it_is_loaded() {
+    let gives = [Gives::Toleration("google.com/tpu"), Gives::Env("SLICE", "none"), Gives::Scheduler("mine")];
+    let bytes = Guest { gives: &gives, ..Guest::default() }.component();
+    let component = engine().load_placement(&bytes, Limits::default(), &Value::Null).unwrap();
+    let effects = serde_json::to_value(&component.preparation().effects).unwrap();
+    let toleration = json!({ "key": "google.com/tpu", "operator": "Exists" });
+    assert_eq!(effects, json!({ "tolerations": [toleration], "env": { "SLICE": "none" }, "schedulerName": "mine" }));
+}
+
+#[test]
+fn a_policy_that_would_open_nodes_that_are_not_ready_is_not_loaded() {
+    let gives = [Gives::Toleration("node.kubernetes.io/not-ready")];
+    let error = refused(&Guest { gives: &gives, ..Guest::default() }.component());
+    assert_eq!(error.step(), Step::SettingsValid);
+    let expected = "`prepare` answered with effect toleration node.kubernetes.io/not-ready: Kubernetes taints nodes with this key \
+                    when they are no good, and they stay closed";
+    assert_eq!(error.to_string(), expected);
 }

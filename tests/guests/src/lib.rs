@@ -4,10 +4,15 @@
 //! guest does, including what no compiler would make it do.
 #![expect(clippy::expect_used, reason = "only tests use this, and a guest that can't be built is a mistake in the test")]
 
+mod says;
+
 use std::path::Path;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
+
+use says::{ANSWER_BYTES, Memory};
+pub use says::{Gives, Says};
 
 /// A placement policy.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +28,8 @@ pub struct Guest<'a> {
     pub functions: &'a str,
     /// The one node label key that it reads, of at most 63 bytes.
     pub level: &'a str,
+    /// What its preparation gives pods.
+    pub gives: &'a [Gives<'a>],
 }
 
 /// The first page of memory, where everything that the guest answers with lies as data; arguments go to the second page.
@@ -59,7 +66,14 @@ const DATA: &str = r#"
 impl Default for Guest<'_> {
     /// Answers for unit 7 with domain 3 of level 0.
     fn default() -> Self {
-        Self { place: "(i32.const 448)", validate: "(i32.const 288)", imports: "", functions: "", level: "example.com/rack" }
+        Self {
+            place: "(i32.const 448)",
+            validate: "(i32.const 288)",
+            imports: "",
+            functions: "",
+            level: "example.com/rack",
+            gives: &[],
+        }
     }
 }
 
@@ -93,12 +107,17 @@ impl<'a> Guest<'a> {
 
     fn core(&self, imports: &str, ask: &str) -> String {
         let Self { validate, level, .. } = self;
+        let mut memory = Memory::at(16_384);
+        let effects = memory.effects(self.gives);
+        let gives: String = effects.iter().map(|byte| format!("\\{byte:02x}")).collect();
+        let segment = memory.segment();
         let length = level.len();
         assert!(length < 64, "the level {level} is longer than the place for it");
         format!(
             r#"(module {imports} {DATA}
               (data (i32.const 192) "{level}")
               (data (i32.const 320) "\60\01\00\00\01\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00")
+              (data (i32.const 328) "{gives}") {segment}
               (data (i32.const 352) "\c0\00\00\00\{length:02x}\00\00\00")
               (func (export "muster:policy/lifecycle@0.1.0#describe") (result i32) (i32.const 256))
               (func (export "muster:policy/lifecycle@0.1.0#validate-settings") (param i32 i32) (result i32) {validate})
@@ -130,6 +149,32 @@ pub fn all_into(domain: u32) -> String {
          (i32.store (i32.const 456) (local.get 8))
          (i32.const 448)"
     )
+}
+
+/// A guest that says the same about every unit: give its parts to [`Guest`] as `place` and `functions`.
+#[must_use]
+pub fn saying(says: &Says, avoid: &[u32], effects: &[Gives<'_>]) -> (String, String) {
+    let mut memory = Memory::at(8192);
+    let answer = memory.answer(says, avoid, effects);
+    // The reason of the default answer follows.
+    let bytes: String = answer.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let functions = format!("{} (data (i32.const 7168) \"{bytes}\")", memory.segment());
+    let place = format!(
+        "(local $unit i32) (local $answer i32)
+         (local.set $unit (local.get 7))
+         (local.set $answer (i32.const 1024))
+         (loop $next
+           (memory.copy (local.get $answer) (i32.const 7168) (i32.const 32))
+           (memory.copy (i32.add (local.get $answer) (i32.const 32)) (i32.const 432) (i32.const 16))
+           (i32.store (local.get $answer) (i32.load (local.get $unit)))
+           (local.set $unit (i32.add (local.get $unit) (i32.const 64)))
+           (local.set $answer (i32.add (local.get $answer) (i32.const {ANSWER_BYTES})))
+           (br_if $next (i32.lt_u (local.get $unit) (i32.add (local.get 7) (i32.mul (local.get 8) (i32.const 64))))))
+         (i32.store (i32.const 452) (i32.const 1024))
+         (i32.store (i32.const 456) (local.get 8))
+         (i32.const 448)"
+    );
+    (place, functions)
 }
 
 /// A startup policy that answers for no group.

@@ -22,4 +22,5 @@ mod startup;
 mod subgroups;
 mod templates;
 mod tpu;
+mod turns;
 mod unplaceable;

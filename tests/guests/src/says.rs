@@ -64,7 +64,7 @@ impl Memory {
 
     /// Puts bytes down and says where and how many elements: what a list is.
     fn list(&mut self, elements: usize, bytes: &[u8]) -> [u8; 8] {
-        while self.bytes.len() % 8 != 0 {
+        while !self.bytes.len().is_multiple_of(8) {
             self.bytes.push(0);
         }
         let at = self.base + u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);

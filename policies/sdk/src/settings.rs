@@ -31,6 +31,29 @@ pub fn parse<T: DeserializeOwned>(document: &str) -> Result<T, Fault> {
     })
 }
 
+/// The fault of a field that should name a node label key, if it has one. `example` is a good key.
+pub fn key_fault(path: &str, key: &str, example: &str) -> Option<Fault> {
+    let is_good = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    (!is_good).then(|| Fault::new(path, format!("{key:?} is not a label key; one looks like {example}")))
+}
+
+/// The faults of a list that should name node label keys, at least one and at most `most`, each once.
+pub fn key_faults(path: &str, keys: &[String], most: usize, example: &str) -> Vec<Fault> {
+    if keys.is_empty() {
+        return vec![Fault::new(path, "name at least one node label key, or leave the field out")];
+    }
+    if keys.len() > most {
+        return vec![Fault::new(path, format!("{} keys, and at most {most} are possible", keys.len()))];
+    }
+    let fault = |(position, key): (usize, &String)| {
+        key_fault(&format!("{path}/{position}"), key, example).or_else(|| {
+            let first = keys.iter().position(|other| other == key).filter(|first| *first < position)?;
+            Some(Fault::new(format!("{path}/{position}"), format!("{key:?} is named at {path}/{first} already")))
+        })
+    };
+    keys.iter().enumerate().filter_map(fault).collect()
+}
+
 /// `keys[0].name` as `/keys/0/name`.
 fn pointer(path: &Path) -> String {
     let mut pointer = String::new();

@@ -18,6 +18,8 @@
 
 pub use muster_policy_sdk::settings;
 
+pub mod pack;
+
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -1,0 +1,46 @@
+//! Placement policy `spread`: the groups of a set, or of several sets, over the domains of a level.
+//!
+//! ```text
+//!  settings.rs  key, mode, maxSkew or maxSharePercent, peers
+//!  decide.rs    request ─► answers: the domain with the fewest groups that is within the limit, else hold with numbers
+//! ```
+
+mod decide;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use muster_placement_sdk::{
+    Answer, Descriptor, Failure, Lifecycle, Placement, Preparation, Request, SettingsError, Snapshot, settings_error,
+};
+
+struct Spread;
+
+impl Lifecycle for Spread {
+    fn describe() -> Descriptor {
+        Descriptor {
+            name: "spread".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings_schema: include_str!("../settings.schema.json").to_owned(),
+        }
+    }
+
+    fn validate_settings(document: String) -> Vec<SettingsError> {
+        settings::parse(&document).err().unwrap_or_default().into_iter().map(settings_error).collect()
+    }
+
+    fn prepare(document: String) -> Preparation {
+        let Ok(settings) = settings::parse(&document) else { return Preparation::levels(Vec::<String>::new()) };
+        Preparation { peers: settings.peers, ..Preparation::levels([settings.key]) }
+    }
+}
+
+impl Placement for Spread {
+    fn place(document: String, view: &Snapshot, request: Request) -> Result<Vec<Answer>, Failure> {
+        let faults = |faults: Vec<_>| Failure::Settings(faults.into_iter().map(settings_error).collect());
+        let settings = settings::parse(&document).map_err(faults)?;
+        decide::place(&settings, view, &request)
+    }
+}
+
+muster_placement_sdk::export!(Spread);

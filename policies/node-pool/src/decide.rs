@@ -1,36 +1,45 @@
 //! From a request to answers.
 
-use muster_placement_sdk::{Answer, Cluster, Decision, Demand, Failure, Location, Reason, Request, Unit};
+use std::cmp::Reverse;
+
+use muster_placement_sdk::pack::{Fit, Pack, Step, WHOLE, Want, answer_all, first_used};
+use muster_placement_sdk::{Answer, Cluster, Decision, Failure, Location, Request, Unit};
 
 use crate::settings::{Mode, Settings};
-use crate::sites::Sites;
 
 /// The host asks again sooner if the cluster changes.
 const RETRY_MS: u32 = 30_000;
+
+/// Pools that the scheduler is told to favour.
+const MOST_FAVOURED: usize = 8;
 
 /// Answers for every unit, in the order of the request.
 ///
 /// Units that have pods somewhere keep that place before others choose, so that a scale-up never takes the room of a restart.
 pub(crate) fn place<C: Cluster>(settings: &Settings, cluster: &C, request: &Request) -> Result<Vec<Answer>, Failure> {
-    let levels = cluster.levels();
-    let is_used = |level: &u32| cluster.domain_count(*level) > 0;
-    let level_of = |key: &String| levels.iter().position(|level| level == key).and_then(|level| u32::try_from(level).ok());
-    let Some(pool) = settings.keys.iter().filter_map(level_of).find(is_used) else {
-        return no_pools(settings, request);
-    };
-    let mut sites = Sites::new(cluster, pool, request.exclusive, settings.shared);
-    let kept: Vec<_> = request.units.iter().map(|unit| sites.keep(&unit.pods, unit.current.as_ref())).collect();
-    let words = Words { cluster, level: sites.level, key: name(&levels, sites.level) };
-    let answers = request.units.iter().zip(kept).map(|(unit, kept)| match kept.or_else(|| sites.best(&unit.pods)) {
-        Some(domain) => words.within(unit, domain, kept.is_some()),
-        None if settings.mode == Mode::Preferred && request.exclusive.is_none() => words.unconstrained(unit, &sites),
-        None => words.hold(unit, &sites),
-    });
-    Ok(answers.collect())
-}
-
-fn name(levels: &[String], level: u32) -> &str {
-    levels.get(level as usize).map_or("", String::as_str)
+    let Some(key) = first_used(cluster, &settings.keys) else { return no_pools(settings, request) };
+    let step = Step { key: key.clone(), optional: false };
+    let mut pack = Pack::new(cluster, &[step], request.exclusive).map_err(Failure::Unsupported)?;
+    let Some(pools) = pack.chain.rung_of[0] else { return no_pools(settings, request) };
+    if !settings.shared {
+        pack.keep_alone(pools);
+    }
+    // A set that asks for a domain of its own of another level gets one, of those that lie inside one pool.
+    let nearest = pack.alone().iter().copied().max().unwrap_or(pools).max(pools);
+    let may_spread = settings.mode == Mode::Preferred && request.exclusive.is_none();
+    Ok(answer_all(&request.units, |unit, stay| {
+        let mut blocks = vec![0; pack.chain.rungs.len()];
+        blocks[pools] = WHOLE;
+        let Some(found) = pack.place(&Want::new(unit, blocks, Fit::Best), stay) else {
+            return (!stay).then(|| if may_spread { favour(&mut pack, pools, unit) } else { hold(&mut pack, nearest, unit) });
+        };
+        let place = pack.in_words(&found);
+        let (code, message) = match stay {
+            true => ("Kept", format!("stays in {place}")),
+            false => ("BestFit", format!("{place} has room and the least left over")),
+        };
+        Some(Answer::new(unit, pack.decision(&found)?, code, message))
+    }))
 }
 
 fn no_pools(settings: &Settings, request: &Request) -> Result<Vec<Answer>, Failure> {
@@ -42,77 +51,27 @@ fn no_pools(settings: &Settings, request: &Request) -> Result<Vec<Answer>, Failu
     Ok(request.units.iter().map(answer).collect())
 }
 
-/// Says decisions in words.
-struct Words<'a, C> {
-    cluster: &'a C,
-    level: u32,
-    /// Label key of the level.
-    key: &'a str,
+fn hold<C: Cluster>(pack: &mut Pack<'_, C>, nearest: usize, unit: &Unit) -> Answer {
+    let shortage = pack.shortage(nearest, unit);
+    let code = if shortage.none_free { "NoFreePool" } else { "NoPoolLargeEnough" };
+    Answer::new(unit, Decision::Hold(RETRY_MS), code, shortage.message)
 }
 
-impl<C: Cluster> Words<'_, C> {
-    fn within(&self, unit: &Unit, domain: u32, kept: bool) -> Answer {
-        let (key, name) = (self.key, self.cluster.domain_name(self.level, domain));
-        let (code, message) = match kept {
-            true => ("Kept", format!("stays in {key}={name}")),
-            false => ("BestFit", format!("{key}={name} has room and the least left over")),
-        };
-        Answer::new(unit, Decision::Within(vec![Location { level: self.level, domain }]), code, message)
+/// No pool has room for the whole unit: the scheduler favours those with the most room, so that few pools have it.
+fn favour<C: Cluster>(pack: &mut Pack<'_, C>, pools: usize, unit: &Unit) -> Answer {
+    let shortage = pack.shortage(pools, unit).message;
+    let mut roomy: Vec<(u32, u32)> =
+        (0..).zip(pack.left(pools, unit).iter().map(|left| left.workers.max(left.with_leader))).collect();
+    roomy.retain(|(domain, room)| *room > 0 && pack.is_open(pools, *domain));
+    roomy.sort_by_key(|(domain, room)| (Reverse(*room), *domain));
+    roomy.truncate(MOST_FAVOURED);
+    let level = pack.chain.rungs[pools].level;
+    match level.filter(|_| !roomy.is_empty()) {
+        None => Answer::new(unit, Decision::Unconstrained, "NoPoolFits", format!("{shortage}; the scheduler decides")),
+        Some(level) => {
+            let places = roomy.iter().map(|(domain, _)| Location { level, domain: *domain }).collect();
+            let message = format!("{shortage}; the scheduler favours {}", pack.named(pools, roomy[0].0));
+            Answer::new(unit, Decision::Preferred(places), "NoPoolFits", message)
+        }
     }
-
-    fn unconstrained(&self, unit: &Unit, sites: &Sites<'_, C>) -> Answer {
-        let message = format!("{}; the scheduler decides", self.shortage(unit, sites).message);
-        Answer::new(unit, Decision::Unconstrained, "NoPoolFits", message)
-    }
-
-    fn hold(&self, unit: &Unit, sites: &Sites<'_, C>) -> Answer {
-        let Reason { code, message } = self.shortage(unit, sites);
-        Answer::new(unit, Decision::Hold(RETRY_MS), code, message)
-    }
-
-    /// Why nothing fits: what is needed, the best there is, and how much of the rest is taken.
-    fn shortage(&self, unit: &Unit, sites: &Sites<'_, C>) -> Reason {
-        let total: u32 = unit.pods.iter().map(|demand| demand.pods).sum();
-        let needs = format!("needs {total} {} in one {}", plural(total, "pod"), self.key);
-        let holders = self.cluster.domain_holders(self.level);
-        let is_held = |domain: &u32| {
-            sites.exclusive && (sites.is_given(*domain) || holders.get(*domain as usize).is_some_and(|count| *count > 0))
-        };
-        let domains = 0..self.cluster.domain_count(self.level);
-        let held = u32::try_from(domains.clone().filter(is_held).count()).unwrap_or(u32::MAX);
-        let free = if sites.exclusive { "free " } else { "" };
-        let roomiest = self.roomiest(unit, sites, domains.filter(|domain| sites.is_open(*domain) && !is_held(domain)));
-        let (code, best) = match roomiest {
-            Some(best) => ("NoPoolLargeEnough", format!("the largest {free}one, {best}")),
-            None => ("NoFreePool", format!("there is no {free}one")),
-        };
-        let taken = match held {
-            0 => String::new(),
-            1 => "; 1 is held by another group".to_owned(),
-            _ => format!("; {held} are held by other groups"),
-        };
-        Reason { code: code.to_owned(), message: format!("{needs}; {best}{taken}") }
-    }
-
-    /// The domain with the most room for the shape that most of the pods have, and what of the unit fits there.
-    fn roomiest(&self, unit: &Unit, sites: &Sites<'_, C>, domains: impl Iterator<Item = u32>) -> Option<String> {
-        let main = unit.pods.iter().max_by_key(|demand| demand.pods)?;
-        let room = |shape| self.cluster.domain_fit(self.level, shape);
-        let fit = room(main.shape);
-        let left = |domain: u32, fit: &[u32]| {
-            fit.get(domain as usize).copied().unwrap_or_default().saturating_sub(sites.pods_given(domain))
-        };
-        // The first of equals: domains are in the order of their names.
-        let best = domains.max_by_key(|domain| (left(*domain, &fit), std::cmp::Reverse(*domain)))?;
-        let name = self.cluster.domain_name(self.level, best);
-        let part = |demand: &Demand| format!("{} of {}", left(best, &room(demand.shape)).min(demand.pods), demand.pods);
-        Some(match unit.pods.as_slice() {
-            [_] => format!("{name}, has room for {}", left(best, &fit)),
-            pods => format!("{name}, has room for {}", pods.iter().map(part).collect::<Vec<_>>().join(" and for ")),
-        })
-    }
-}
-
-fn plural(count: u32, word: &str) -> String {
-    if count == 1 { word.to_owned() } else { format!("{word}s") }
 }

@@ -3,12 +3,10 @@
 //! ```text
 //!  settings.rs   keys, mode, shared
 //!  decide.rs     request ─► answers: keep, else best fit, else hold with numbers
-//!  sites.rs      where a unit may go: pools, or the set's exclusive domains that lie inside one pool
 //! ```
 
 mod decide;
 mod settings;
-mod sites;
 #[cfg(test)]
 mod tests;
 

@@ -3,10 +3,20 @@
 use muster_placement_sdk::settings::{self, Fault};
 use serde::Deserialize;
 
-/// Pools of the managed clusters that people run. On EKS and with Karpenter a pool groups machines of one kind, and says
-/// nothing about the network between them.
-const KEYS: [&str; 4] =
-    ["cloud.google.com/gke-nodepool", "eks.amazonaws.com/nodegroup", "karpenter.sh/nodepool", "kubernetes.azure.com/agentpool"];
+/// Pools of the managed clusters that people run. Only some providers make a pool a part of the network (a multi-host TPU slice
+/// of GKE is one): on EKS, with Karpenter and with most others a pool groups machines of one kind.
+const KEYS: [&str; 10] = [
+    "cloud.google.com/gke-nodepool",
+    "eks.amazonaws.com/nodegroup",
+    "karpenter.sh/nodepool",
+    "kubernetes.azure.com/agentpool",
+    "compute.coreweave.com/node-pool",
+    "ibm-cloud.kubernetes.io/worker-pool-name",
+    "alibabacloud.com/nodepool-id",
+    "doks.digitalocean.com/node-pool",
+    "lke.linode.com/pool-id",
+    "k8s.scaleway.com/pool-name",
+];
 
 /// The host gives a policy 16 levels; one is left for the set's exclusive placement.
 const MAX_KEYS: usize = 15;
@@ -26,7 +36,7 @@ pub(crate) struct Settings {
 pub(crate) enum Mode {
     /// It waits.
     Required,
-    /// The scheduler decides.
+    /// The scheduler decides, and favours pools with room.
     Preferred,
 }
 
@@ -39,27 +49,8 @@ impl Default for Settings {
 /// The settings, or every fault that they have.
 pub(crate) fn parse(document: &str) -> Result<Settings, Vec<Fault>> {
     let settings: Settings = settings::parse(document).map_err(|fault| vec![fault])?;
-    let faults = faults(&settings.keys);
+    let faults = settings::key_faults("/keys", &settings.keys, MAX_KEYS, KEYS[0]);
     if faults.is_empty() { Ok(settings) } else { Err(faults) }
-}
-
-fn faults(keys: &[String]) -> Vec<Fault> {
-    if keys.is_empty() {
-        return vec![Fault::new("/keys", "name at least one node label key, or leave the field out")];
-    }
-    if keys.len() > MAX_KEYS {
-        return vec![Fault::new("/keys", format!("{} keys, and at most {MAX_KEYS} are possible", keys.len()))];
-    }
-    let fault = |(position, key): (usize, &String)| {
-        let path = format!("/keys/{position}");
-        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Some(Fault::new(path, format!("{key:?} is not a label key; one looks like cloud.google.com/gke-nodepool")))
-        } else {
-            let first = keys.iter().position(|other| other == key).filter(|first| *first < position)?;
-            Some(Fault::new(path, format!("{key:?} is named at /keys/{first} already")))
-        }
-    };
-    keys.iter().enumerate().filter_map(fault).collect()
 }
 
 #[cfg(test)]
@@ -74,7 +65,7 @@ mod tests {
     fn without_settings_the_pools_of_known_providers_are_required_and_shared() {
         let settings = parse("{}").unwrap();
         assert_eq!(settings.keys[0], "cloud.google.com/gke-nodepool");
-        assert_eq!((settings.keys.len(), settings.mode, settings.shared), (4, Mode::Required, true));
+        assert_eq!((settings.keys.len(), settings.mode, settings.shared), (10, Mode::Required, true));
     }
 
     #[test]

@@ -26,11 +26,12 @@ fn settings(document: &str) -> Settings {
     parse(document).unwrap()
 }
 
-/// Decisions in words: `a`, `hold`, `any`.
+/// The first choices in words: `a`, `hold`, `any`.
 fn decide(document: &str, cluster: &Table, request: &Request) -> Vec<String> {
     let word = |decision: &Decision| {
         let words = cluster.in_words(decision);
-        words.rsplit('=').next().unwrap_or_default().to_owned()
+        let first = words.split(" or ").next().unwrap_or_default();
+        first.rsplit('=').next().unwrap_or_default().to_owned()
     };
     place(&settings(document), cluster, request).unwrap().iter().map(|answer| word(&answer.decision)).collect()
 }
@@ -70,13 +71,32 @@ fn what_fits_nowhere_is_held_with_numbers() {
     assert_eq!(answers[0].reason.code, "NoPoolLargeEnough");
     assert_eq!(
         answers[0].reason.message,
-        "needs 16 pods in one cloud.google.com/gke-nodepool; the largest free one, a, has room for 1 of 1 and for 8 of 15; \
+        "needs 16 pods in one cloud.google.com/gke-nodepool; the largest free one, a, has room for 8; \
          2 are held by other groups"
     );
 }
 
 #[test]
-fn a_unit_of_equal_pods_reads_more_simply() {
+fn the_answer_ranks_the_pools_that_would_do() {
+    let cluster = (0..9).fold(Table::new([POOL]), |table, pool| table.nodes(12 - pool, [format!("p{pool}").as_str()]));
+    let answers = place(&settings("{}"), &cluster, &request(None, vec![unit(0, 4)])).unwrap();
+    let ranked: Vec<_> = (1..=8).rev().map(|pool| format!("{POOL}=p{pool}")).collect();
+    assert_eq!(cluster.in_words(&answers[0].decision), ranked.join(" or "));
+}
+
+#[test]
+fn a_leader_that_fits_nowhere_is_said_to_be_the_trouble() {
+    let table = Table::new([POOL]).without_shapes().shape(&[("cpu", 96)], &[]).shape(&[("gpu", 8)], &[]);
+    let cluster = table.nodes_with(4, ["a"], &[("gpu", 8), ("cpu", 48)]);
+    let answers = place(&settings("{}"), &cluster, &request(None, vec![unit(0, 3)])).unwrap();
+    assert_eq!(
+        answers[0].reason.message,
+        "needs 3 pods in one cloud.google.com/gke-nodepool; the largest one, a, has room for 4 workers and none for its leader"
+    );
+}
+
+#[test]
+fn a_unit_of_equal_pods_needs_room_for_each() {
     let cluster = pools(&[("a", 8)]);
     let unit = unit_of(0, vec![Demand { shape: 0, pods: 9 }]);
     let answers = place(&settings("{}"), &cluster, &request(None, vec![unit])).unwrap();
@@ -98,7 +118,21 @@ fn all_pools_held_is_another_reason_than_all_too_small() {
 }
 
 #[test]
-fn a_preferred_pool_is_left_to_the_scheduler_when_none_fits() {
+fn where_no_preferred_pool_fits_the_scheduler_favours_the_roomiest() {
+    let cluster = pools(&[("a", 2), ("b", 3), ("c", 0), ("d", 1)]);
+    let answers = place(&settings(r#"{"mode":"Preferred"}"#), &cluster, &request(None, vec![unit(0, 2), unit(1, 4)])).unwrap();
+    assert_eq!(cluster.in_words(&answers[0].decision), format!("{POOL}=a or {POOL}=b"));
+    assert_eq!(cluster.in_words(&answers[1].decision), format!("prefers {POOL}=b or {POOL}=d"));
+    assert_eq!(answers[1].reason.code, "NoPoolFits");
+    assert_eq!(
+        answers[1].reason.message,
+        "needs 4 pods in one cloud.google.com/gke-nodepool; the largest one, b, has room for 3; \
+         the scheduler favours cloud.google.com/gke-nodepool=b"
+    );
+}
+
+#[test]
+fn where_no_preferred_pool_has_any_room_the_scheduler_is_told_nothing() {
     let cluster = pools(&[("a", 2)]);
     let units = vec![unit(0, 2), unit(1, 2)];
     assert_eq!(decide(r#"{"mode":"Preferred"}"#, &cluster, &request(None, units)), ["a", "any"]);
@@ -151,4 +185,13 @@ fn exclusive_racks_of_one_pool_go_to_one_unit_where_pools_are_not_shared() {
     let units = || vec![unit(0, 2), unit(1, 2)];
     assert_eq!(decide("{}", &cluster, &request(Some(1), units())), ["r1", "r2"]);
     assert_eq!(decide(r#"{"shared":false}"#, &cluster, &request(Some(1), units())), ["r1", "hold"]);
+}
+
+#[test]
+fn an_exclusive_zone_holds_one_unit_in_one_of_its_pools() {
+    let zone = "zone";
+    let table = Table::new([POOL, zone]).nodes(4, ["a", "z1"]).nodes(2, ["b", "z1"]).nodes(4, ["c", "z2"]).nodes(4, ["d", "z3"]);
+    let cluster = table.held(zone, "z3", 1);
+    let units = (0..3).map(|id| unit(id, 2)).collect();
+    assert_eq!(decide("{}", &cluster, &request(Some(1), units)), ["b", "c", "hold"]);
 }

@@ -2,14 +2,8 @@
 
 mod decide;
 
-use muster_startup_sdk::settings::{self, Fault};
+use muster_startup_sdk::settings::{self, Nothing};
 use muster_startup_sdk::{Descriptor, Failure, Lifecycle, Preparation, Request, SettingsError, Startup, Step, settings_error};
-use serde::Deserialize;
-
-/// Nothing to set yet; what is not in here is refused.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {}
 
 struct LeaderReady;
 
@@ -23,8 +17,7 @@ impl Lifecycle for LeaderReady {
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {
-        let parsed: Result<Settings, Fault> = settings::parse(&document);
-        parsed.err().map(settings_error).into_iter().collect()
+        settings::parse::<Nothing>(&document).err().map(settings_error).into_iter().collect()
     }
 
     fn prepare(_settings: String) -> Preparation {

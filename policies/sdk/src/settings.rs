@@ -1,5 +1,6 @@
 //! Settings documents as Rust types, with faults that name the field.
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 
@@ -18,6 +19,11 @@ impl Fault {
         Self { path: path.into(), message: message.into() }
     }
 }
+
+/// Settings of a policy that has nothing to set: every field is a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
 
 /// Reads a settings document. Derive `Deserialize` with `#[serde(deny_unknown_fields)]`: an unknown field is a misspelt one.
 ///
@@ -77,8 +83,6 @@ fn without_position(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -105,6 +109,12 @@ mod tests {
     fn an_unknown_field_is_pointed_to() {
         let expected = Fault::new("/shard", "unknown field `shard`, expected `keys` or `shared`");
         assert_eq!(fault(r#"{"shard":true}"#), expected);
+    }
+
+    #[test]
+    fn where_nothing_can_be_set_every_field_is_a_fault() {
+        assert_eq!(parse::<Nothing>("{}"), Ok(Nothing {}));
+        assert_eq!(parse::<Nothing>(r#"{"mode":"fast"}"#).unwrap_err().path, "/mode");
     }
 
     #[test]

@@ -3,7 +3,13 @@
 //! A policy is a `cdylib` crate that implements [`Lifecycle`] and [`Startup`] and names its type in [`export!`]. `wit/policy.wit`
 //! says what every function means; see `policies/leader-ready`.
 
-pub use muster_policy_sdk::settings;
+pub use muster_policy_sdk::{duration, settings};
+
+mod group;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use group::LeaderState;
 
 #[allow(missing_docs, clippy::all, clippy::unwrap_used, clippy::expect_used, reason = "generated code")]
 #[doc(hidden)]
@@ -26,6 +32,11 @@ pub use bindings::muster::policy::types::{Entry, Failure, Reason, SettingsError}
 /// The settings fault as the interface has it.
 pub fn settings_error(fault: settings::Fault) -> SettingsError {
     SettingsError { path: fault.path, message: fault.message }
+}
+
+/// The failure of a call whose settings turn out to be faulty.
+pub fn bad_settings(faults: Vec<settings::Fault>) -> Failure {
+    Failure::Settings(faults.into_iter().map(settings_error).collect())
 }
 
 impl Preparation {

@@ -1,0 +1,34 @@
+//! Startup policy `leader-created`: workers are created together with their leader.
+
+mod decide;
+
+use muster_startup_sdk::settings::{self, Nothing};
+use muster_startup_sdk::{Descriptor, Failure, Lifecycle, Preparation, Request, SettingsError, Startup, Step, settings_error};
+
+struct LeaderCreated;
+
+impl Lifecycle for LeaderCreated {
+    fn describe() -> Descriptor {
+        Descriptor {
+            name: "leader-created".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings_schema: include_str!("../settings.schema.json").to_owned(),
+        }
+    }
+
+    fn validate_settings(document: String) -> Vec<SettingsError> {
+        settings::parse::<Nothing>(&document).err().map(settings_error).into_iter().collect()
+    }
+
+    fn prepare(_settings: String) -> Preparation {
+        Preparation::nothing()
+    }
+}
+
+impl Startup for LeaderCreated {
+    fn next(_settings: String, request: Request) -> Result<Vec<Step>, Failure> {
+        Ok(request.groups.iter().map(decide::step).collect())
+    }
+}
+
+muster_startup_sdk::export!(LeaderCreated);

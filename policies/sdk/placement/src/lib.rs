@@ -16,10 +16,11 @@
 //! `wit/policy.wit` says what every function means. Keep the decision in a function of plain values, over [`Cluster`] instead
 //! of [`Snapshot`], and a plain `cargo test` tests it; see `policies/node-pool`.
 
-pub use muster_policy_sdk::settings;
+pub use muster_policy_sdk::{duration, settings};
 
 pub mod pack;
 
+mod domains;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -46,6 +47,8 @@ pub use bindings::muster::policy::types::{
     Demand, Effect, Entry, Failure, Location, Reason, SettingsError, TaintEffect, Toleration,
 };
 
+pub use domains::{Domains, Obstacle, counted};
+
 /// In columns: no domain.
 pub const NO_DOMAIN: u32 = u32::MAX;
 
@@ -55,6 +58,11 @@ pub const NO_NODE: u32 = u32::MAX;
 /// The settings fault as the interface has it.
 pub fn settings_error(fault: settings::Fault) -> SettingsError {
     SettingsError { path: fault.path, message: fault.message }
+}
+
+/// The failure of a call whose settings turn out to be faulty.
+pub fn bad_settings(faults: Vec<settings::Fault>) -> Failure {
+    Failure::Settings(faults.into_iter().map(settings_error).collect())
 }
 
 /// One entry per shape: the pods of equal shapes added up, in the order of their first appearance.

@@ -1,0 +1,182 @@
+//! Domains of one level, and what a call has given away of them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::{Cluster, Demand, Location, NO_DOMAIN, Whereabouts, merged};
+
+/// Domains that one question to the operator's index brings at most.
+const MOST_DOMAINS: u32 = 1024;
+
+/// The domains of one level. It counts what it gives away: the snapshot does not change during a call.
+///
+/// Ask it about those units first that have pods somewhere ([`keep`](Self::keep)), so that a scale-up never takes the room of a
+/// restart; then about the others ([`best`](Self::best)).
+#[derive(Debug)]
+pub struct Domains<'a, C> {
+    cluster: &'a C,
+    level: u32,
+    exclusive: bool,
+    /// Domains that are no choice, whatever they have room for.
+    closed: BTreeSet<u32>,
+    given: BTreeMap<u32, Vec<Demand>>,
+    /// By demand: domains with room for one more, best first.
+    queues: BTreeMap<Key, VecDeque<u32>>,
+    /// By demand: what the index said.
+    asked: BTreeMap<Key, BTreeSet<u32>>,
+}
+
+type Key = Vec<(u32, u32)>;
+
+/// Why nothing fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// No node carries the label.
+    NoDomains,
+    /// Other units hold every domain that is a choice.
+    AllHeld,
+    /// Those that are left are too small.
+    TooSmall,
+}
+
+impl<'a, C: Cluster> Domains<'a, C> {
+    /// All domains of the level. Where it is `exclusive`, no two units share one.
+    pub fn new(cluster: &'a C, level: u32, exclusive: bool) -> Self {
+        let (closed, given) = (BTreeSet::new(), BTreeMap::new());
+        Self { cluster, level, exclusive, closed, given, queues: BTreeMap::new(), asked: BTreeMap::new() }
+    }
+
+    /// Takes these domains out of the choice.
+    pub fn close(&mut self, domains: impl IntoIterator<Item = u32>) {
+        self.closed.extend(domains);
+    }
+
+    /// Takes the domain where the unit's pods are, if it is still good.
+    pub fn keep(&mut self, pods: &[Demand], at: Option<&Whereabouts>) -> Option<u32> {
+        let domain = at?.domains.get(self.level as usize).copied().filter(|domain| *domain != NO_DOMAIN)?;
+        self.take(domain, pods)
+    }
+
+    /// Takes the domain with the least left over. Pods of several units fill a domain before they open the next.
+    pub fn best(&mut self, pods: &[Demand]) -> Option<u32> {
+        let key = key(pods);
+        let mut queue = match self.queues.remove(&key) {
+            Some(queue) => queue,
+            None => self.cluster.best_domains(self.level, &merged(pods.iter().copied()), self.exclusive, MOST_DOMAINS).into(),
+        };
+        // What has no room for this demand any more gets none back during the call. What was just given to has the least
+        // left over and stays in front.
+        while queue.front().is_some_and(|domain| !self.has_room(*domain, pods)) {
+            queue.pop_front();
+        }
+        let best = queue.front().copied();
+        self.queues.insert(key, queue);
+        best.and_then(|domain| self.take(domain, pods))
+    }
+
+    /// Takes this domain, if it has room beside what was given away before.
+    pub fn take(&mut self, domain: u32, pods: &[Demand]) -> Option<u32> {
+        self.has_room(domain, pods).then(|| {
+            let given = self.given.remove(&domain).unwrap_or_default();
+            self.given.insert(domain, merged(given.into_iter().chain(pods.iter().copied())));
+            domain
+        })
+    }
+
+    /// Whether all of the pods fit beside what was given away before.
+    pub fn has_room(&mut self, domain: u32, pods: &[Demand]) -> bool {
+        if self.closed.contains(&domain) || (self.exclusive && self.given.contains_key(&domain)) {
+            return false;
+        }
+        let given = self.given.get(&domain).cloned().unwrap_or_default();
+        let together = merged(given.into_iter().chain(pods.iter().copied()));
+        let (cluster, level, exclusive) = (self.cluster, self.level, self.exclusive);
+        let fitting = self
+            .asked
+            .entry(key(&together))
+            .or_insert_with(|| cluster.best_domains(level, &together, exclusive, MOST_DOMAINS).into_iter().collect());
+        if fitting.len() < MOST_DOMAINS as usize {
+            return fitting.contains(&domain);
+        }
+        // There are more than the index names. The sum is less exact, and the operator checks the answer in any case.
+        let fits = |demand: &Demand| entry(&cluster.domain_fit(level, demand.shape), domain) >= demand.pods;
+        fitting.contains(&domain) || (!self.is_held(domain) && together.iter().all(fits))
+    }
+
+    /// Domains that a unit of these pods could have as well: nobody has them, and this call gave nothing of them away.
+    pub fn spare(&mut self, pods: &[Demand], limit: usize) -> Vec<Location> {
+        let (level, exclusive) = (self.level, self.exclusive);
+        let queue = self
+            .queues
+            .entry(key(pods))
+            .or_insert_with(|| self.cluster.best_domains(level, &merged(pods.iter().copied()), exclusive, MOST_DOMAINS).into());
+        let open = queue.iter().filter(|domain| !self.given.contains_key(domain) && !self.closed.contains(domain));
+        open.take(limit).map(|domain| Location { level, domain: *domain }).collect()
+    }
+
+    /// The place that the domain is.
+    pub fn location(&self, domain: u32) -> Location {
+        Location { level: self.level, domain }
+    }
+
+    /// Why a unit of these pods gets nothing: in one word, and in a sentence with what is needed, the best there is, and how much of
+    /// the rest is taken. `key` is the level's label.
+    pub fn shortage(&self, key: &str, pods: &[Demand]) -> (Obstacle, String) {
+        let count = self.cluster.domain_count(self.level);
+        if count == 0 {
+            return (Obstacle::NoDomains, format!("no node carries the label {key}"));
+        }
+        let holders = if self.exclusive { self.cluster.domain_holders(self.level) } else { Vec::new() };
+        let choice: Vec<u32> = (0..count).filter(|domain| !self.closed.contains(domain)).collect();
+        let is_held = |domain: &u32| self.exclusive && (entry(&holders, *domain) > 0 || self.given.contains_key(domain));
+        let (held, free): (Vec<u32>, Vec<u32>) = choice.into_iter().partition(is_held);
+        let free_word = if self.exclusive { "free " } else { "" };
+        let (obstacle, best) = match self.roomiest(pods, &free) {
+            Some(best) => (Obstacle::TooSmall, format!("the largest {free_word}one, {best}")),
+            None => (Obstacle::AllHeld, format!("there is no {free_word}one")),
+        };
+        let taken = match held.len() {
+            0 => String::new(),
+            1 => "; 1 is held by another group".to_owned(),
+            held => format!("; {held} are held by other groups"),
+        };
+        let total: u32 = pods.iter().map(|demand| demand.pods).sum();
+        (obstacle, format!("needs {} in one {key}; {best}{taken}", counted(total, "pod")))
+    }
+
+    /// The domain with the most room for the shape that most of the pods have, and what of the unit fits there.
+    fn roomiest(&self, pods: &[Demand], domains: &[u32]) -> Option<String> {
+        let main = pods.iter().max_by_key(|demand| demand.pods)?;
+        let fit = self.cluster.domain_fit(self.level, main.shape);
+        let left = |domain: u32, fit: &[u32]| entry(fit, domain).saturating_sub(self.pods_given(domain));
+        // The first of equals: domains are in the order of their names.
+        let best = *domains.iter().max_by_key(|domain| (left(**domain, &fit), std::cmp::Reverse(**domain)))?;
+        let name = self.cluster.domain_name(self.level, best);
+        let room = |demand: &Demand| left(best, &self.cluster.domain_fit(self.level, demand.shape));
+        let part = |demand: &Demand| format!("{} of {}", room(demand).min(demand.pods), demand.pods);
+        Some(match pods {
+            [_] => format!("{name}, has room for {}", left(best, &fit)),
+            pods => format!("{name}, has room for {}", pods.iter().map(part).collect::<Vec<_>>().join(" and for ")),
+        })
+    }
+
+    fn pods_given(&self, domain: u32) -> u32 {
+        self.given.get(&domain).map_or(0, |given| given.iter().map(|demand| demand.pods).sum())
+    }
+
+    fn is_held(&self, domain: u32) -> bool {
+        self.exclusive && entry(&self.cluster.domain_holders(self.level), domain) > 0
+    }
+}
+
+fn key(pods: &[Demand]) -> Key {
+    merged(pods.iter().copied()).iter().map(|demand| (demand.shape, demand.pods)).collect()
+}
+
+fn entry(column: &[u32], row: u32) -> u32 {
+    column.get(row as usize).copied().unwrap_or_default()
+}
+
+/// A number with its noun: `1 pod`, `2 pods`.
+pub fn counted(count: u32, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

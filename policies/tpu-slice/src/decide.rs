@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_placement_sdk::{
     Answer, Cluster, Decision, Demand, Domains, Location, NO_DOMAIN, NO_NODE, Part, Request, Unit, Whereabouts, counted, merged,
+    surroundings,
 };
 
 use crate::choose::{Choice, Surroundings, least_room_first};
@@ -282,18 +283,6 @@ impl<'a, C: Cluster> Search<'a, C> {
         self.nodes.entry(level).or_insert_with(|| cluster.node_domains(level))
     }
 
-    /// For every domain of `level`: the domain of `outer` that all its nodes are in, or `NO_DOMAIN`.
-    fn surrounding(&mut self, level: u32, outer: u32) -> Vec<u32> {
-        let outer = self.node_domains(outer).to_vec();
-        let mut around: Vec<Option<u32>> = vec![None; self.cluster.domain_count(level) as usize];
-        for (domain, outer) in self.node_domains(level).iter().zip(outer) {
-            if let Some(known) = around.get_mut(*domain as usize) {
-                *known = Some(known.map_or(outer, |known| if known == outer { known } else { NO_DOMAIN }));
-            }
-        }
-        around.into_iter().map(|outer| outer.unwrap_or(NO_DOMAIN)).collect()
-    }
-
     /// For every domain of the level: the domain of the set's exclusive level that all of it lies in, else its block.
     fn around(&mut self, level: u32) -> Vec<u32> {
         if let Some(known) = self.around.get(&level) {
@@ -301,7 +290,7 @@ impl<'a, C: Cluster> Search<'a, C> {
         }
         let is_partition = self.levels.get(level as usize).is_some_and(|key| key == PARTITION);
         let outer = self.request.exclusive.or_else(|| level_of(&self.levels, BLOCK).filter(|_| is_partition));
-        let around = outer.map_or_else(Vec::new, |outer| self.surrounding(level, outer));
+        let around = outer.map_or_else(Vec::new, |outer| surroundings(self.cluster, level, outer));
         self.around.insert(level, around.clone());
         around
     }
@@ -324,8 +313,9 @@ impl<'a, C: Cluster> Search<'a, C> {
             let levels: Vec<u32> = keys.filter_map(|key| level_of(&self.levels, &key)).collect();
             let shape = slices.parts.first().and_then(|part| part.last()).map_or(0, |demand| demand.shape);
             let used = levels.into_iter().filter(|level| self.cluster.domain_count(*level) > 0).collect::<Vec<_>>();
-            let larger =
-                used.into_iter().map(|level| (self.surrounding(slices.level, level), self.cluster.domain_fit(level, shape)));
+            let larger = used
+                .into_iter()
+                .map(|level| (surroundings(self.cluster, slices.level, level), self.cluster.domain_fit(level, shape)));
             let larger = larger.collect();
             self.larger.insert(slices.level, larger);
         }

@@ -22,7 +22,14 @@ pub struct Domains<'a, C> {
     /// By demand: domains with room for one more, best first.
     queues: BTreeMap<Key, VecDeque<u32>>,
     /// By demand: what the index said.
-    asked: BTreeMap<Key, BTreeSet<u32>>,
+    asked: BTreeMap<Key, Fitting>,
+}
+
+/// Domains with room for one demand, if nothing else is put there.
+#[derive(Debug, Default)]
+struct Fitting {
+    best_first: Vec<u32>,
+    all: BTreeSet<u32>,
 }
 
 type Key = Vec<(u32, u32)>;
@@ -61,7 +68,7 @@ impl<'a, C: Cluster> Domains<'a, C> {
         let key = key(pods);
         let mut queue = match self.queues.remove(&key) {
             Some(queue) => queue,
-            None => self.cluster.best_domains(self.level, &merged(pods.iter().copied()), self.exclusive, MOST_DOMAINS).into(),
+            None => self.fitting(pods).best_first.clone().into(),
         };
         // What has no room for this demand any more gets none back during the call. What was just given to has the least
         // left over and stays in front.
@@ -76,10 +83,15 @@ impl<'a, C: Cluster> Domains<'a, C> {
     /// Takes this domain, if it has room beside what was given away before.
     pub fn take(&mut self, domain: u32, pods: &[Demand]) -> Option<u32> {
         self.has_room(domain, pods).then(|| {
-            let given = self.given.remove(&domain).unwrap_or_default();
-            self.given.insert(domain, merged(given.into_iter().chain(pods.iter().copied())));
+            self.note(domain, pods);
             domain
         })
+    }
+
+    /// Counts pods that go into the domain, without asking whether they fit.
+    pub fn note(&mut self, domain: u32, pods: &[Demand]) {
+        let given = self.given.remove(&domain).unwrap_or_default();
+        self.given.insert(domain, merged(given.into_iter().chain(pods.iter().copied())));
     }
 
     /// Whether all of the pods fit beside what was given away before.
@@ -89,28 +101,37 @@ impl<'a, C: Cluster> Domains<'a, C> {
         }
         let given = self.given.get(&domain).cloned().unwrap_or_default();
         let together = merged(given.into_iter().chain(pods.iter().copied()));
-        let (cluster, level, exclusive) = (self.cluster, self.level, self.exclusive);
-        let fitting = self
-            .asked
-            .entry(key(&together))
-            .or_insert_with(|| cluster.best_domains(level, &together, exclusive, MOST_DOMAINS).into_iter().collect());
-        if fitting.len() < MOST_DOMAINS as usize {
+        let (cluster, level) = (self.cluster, self.level);
+        let fitting = &self.fitting(&together).all;
+        if fitting.contains(&domain) || fitting.len() < MOST_DOMAINS as usize {
             return fitting.contains(&domain);
         }
         // There are more than the index names. The sum is less exact, and the operator checks the answer in any case.
         let fits = |demand: &Demand| entry(&cluster.domain_fit(level, demand.shape), domain) >= demand.pods;
-        fitting.contains(&domain) || (!self.is_held(domain) && together.iter().all(fits))
+        !self.is_held(domain) && together.iter().all(fits)
+    }
+
+    /// Domains that are a choice and have room for these pods, least left over first, whatever this call gave away of them.
+    pub fn candidates(&mut self, pods: &[Demand]) -> Vec<u32> {
+        let best_first = self.fitting(pods).best_first.clone();
+        best_first.into_iter().filter(|domain| !self.closed.contains(domain)).collect()
     }
 
     /// Domains that a unit of these pods could have as well: nobody has them, and this call gave nothing of them away.
     pub fn spare(&mut self, pods: &[Demand], limit: usize) -> Vec<Location> {
-        let (level, exclusive) = (self.level, self.exclusive);
-        let queue = self
-            .queues
-            .entry(key(pods))
-            .or_insert_with(|| self.cluster.best_domains(level, &merged(pods.iter().copied()), exclusive, MOST_DOMAINS).into());
-        let open = queue.iter().filter(|domain| !self.given.contains_key(domain) && !self.closed.contains(domain));
-        open.take(limit).map(|domain| Location { level, domain: *domain }).collect()
+        self.fitting(pods);
+        let fitting = self.asked.get(&key(pods)).map_or(&[] as &[u32], |fitting| fitting.best_first.as_slice());
+        let open = fitting.iter().filter(|domain| !self.given.contains_key(domain) && !self.closed.contains(domain));
+        open.take(limit).map(|domain| self.location(*domain)).collect()
+    }
+
+    fn fitting(&mut self, pods: &[Demand]) -> &Fitting {
+        let pods = merged(pods.iter().copied());
+        let (cluster, level, exclusive) = (self.cluster, self.level, self.exclusive);
+        self.asked.entry(key(&pods)).or_insert_with(|| {
+            let best_first = cluster.best_domains(level, &pods, exclusive, MOST_DOMAINS);
+            Fitting { all: best_first.iter().copied().collect(), best_first }
+        })
     }
 
     /// The place that the domain is.
@@ -145,6 +166,7 @@ impl<'a, C: Cluster> Domains<'a, C> {
 
     /// The domain with the most room for the shape that most of the pods have, and what of the unit fits there.
     fn roomiest(&self, pods: &[Demand], domains: &[u32]) -> Option<String> {
+        let pods = merged(pods.iter().copied());
         let main = pods.iter().max_by_key(|demand| demand.pods)?;
         let fit = self.cluster.domain_fit(self.level, main.shape);
         let left = |domain: u32, fit: &[u32]| entry(fit, domain).saturating_sub(self.pods_given(domain));
@@ -153,8 +175,11 @@ impl<'a, C: Cluster> Domains<'a, C> {
         let name = self.cluster.domain_name(self.level, best);
         let room = |demand: &Demand| left(best, &self.cluster.domain_fit(self.level, demand.shape));
         let part = |demand: &Demand| format!("{} of {}", room(demand).min(demand.pods), demand.pods);
-        Some(match pods {
+        Some(match pods.as_slice() {
             [_] => format!("{name}, has room for {}", left(best, &fit)),
+            pods if pods.iter().all(|demand| room(demand) >= demand.pods) => {
+                format!("{name}, has room for each kind of them, and not for all together")
+            }
             pods => format!("{name}, has room for {}", pods.iter().map(part).collect::<Vec<_>>().join(" and for ")),
         })
     }
@@ -174,6 +199,18 @@ fn key(pods: &[Demand]) -> Key {
 
 fn entry(column: &[u32], row: u32) -> u32 {
     column.get(row as usize).copied().unwrap_or_default()
+}
+
+/// For every domain of `level`: the domain of `outer` that all its nodes are in, or [`NO_DOMAIN`]. The levels need not follow each
+/// other.
+pub fn surroundings<C: Cluster>(cluster: &C, level: u32, outer: u32) -> Vec<u32> {
+    let mut around: Vec<Option<u32>> = vec![None; cluster.domain_count(level) as usize];
+    for (domain, outer) in cluster.node_domains(level).into_iter().zip(cluster.node_domains(outer)) {
+        if let Some(known) = around.get_mut(domain as usize) {
+            *known = Some(known.map_or(outer, |known| if known == outer { known } else { NO_DOMAIN }));
+        }
+    }
+    around.into_iter().map(|outer| outer.unwrap_or(NO_DOMAIN)).collect()
 }
 
 /// A number with its noun: `1 pod`, `2 pods`.

@@ -47,7 +47,7 @@ pub use bindings::muster::policy::types::{
     Demand, Effect, Entry, Failure, Location, Reason, SettingsError, TaintEffect, Toleration,
 };
 
-pub use domains::{Domains, Obstacle, counted};
+pub use domains::{Domains, Obstacle, counted, surroundings};
 
 /// In columns: no domain.
 pub const NO_DOMAIN: u32 = u32::MAX;

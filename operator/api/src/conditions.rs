@@ -20,6 +20,10 @@ pub const CLAIMS_DIFFER: &str = "VolumeClaimsDiffer";
 /// Muster's own: groups have used up their budget of restarts. The message names them, what they lost, and the remedy.
 pub const GROUPS_FAILED: &str = "GroupsFailed";
 
+/// Muster's own: the set asks for exclusive placement and is in a queue of Kueue's, which does not know that. The message says what it
+/// gets instead.
+pub const EXCLUSIVITY_LOST: &str = "ExclusivityLost";
+
 /// Reason of [`AVAILABLE`].
 pub const REASON_ALL_GROUPS_READY: &str = "AllGroupsReady";
 /// Reason of [`PROGRESSING`], and of events about objects that were created or deleted on the way.
@@ -82,6 +86,8 @@ pub mod event {
     pub const GANG_UNAVAILABLE: &str = "GangUnavailable";
     /// A group that was not bound gave its gang up for another one (Muster's own).
     pub const GANG_CHANGED: &str = "GangChanged";
+    /// Kueue places a set that asks for exclusive placement (Muster's own).
+    pub const EXCLUSIVITY_LOST: &str = super::EXCLUSIVITY_LOST;
     /// Reporting controller of every event about a set.
     pub const REPORTING_CONTROLLER: &str = "leaderworkerset";
 }

@@ -30,6 +30,27 @@ pub mod label {
     pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 }
 
+/// Annotations of templates in which Kueue reads where pods are to go.
+pub mod kueue {
+    /// What all of them begin with.
+    pub const PREFIX: &str = "kueue.x-k8s.io/podset-";
+    /// All pods go into one domain of this node label.
+    pub const REQUIRED_TOPOLOGY: &str = "kueue.x-k8s.io/podset-required-topology";
+    /// Templates with the same name go into one domain together.
+    pub const GROUP_NAME: &str = "kueue.x-k8s.io/podset-group-name";
+    /// So many pods with consecutive indices go into one domain of this node label.
+    pub const SLICE_REQUIRED_TOPOLOGY: &str = "kueue.x-k8s.io/podset-slice-required-topology";
+    /// How many those are.
+    pub const SLICE_SIZE: &str = "kueue.x-k8s.io/podset-slice-size";
+    /// Any of these makes Kueue choose the nodes.
+    pub const TOPOLOGY: [&str; 4] = [
+        REQUIRED_TOPOLOGY,
+        SLICE_REQUIRED_TOPOLOGY,
+        "kueue.x-k8s.io/podset-preferred-topology",
+        "kueue.x-k8s.io/podset-unconstrained-topology",
+    ];
+}
+
 /// Annotations of upstream's contract and of Muster.
 pub mod annotation {
     /// On a set: the node label whose domains each hold one group at most.

@@ -6,6 +6,7 @@
 //!  startup     which ranks of a group may exist now: Request ─► policy ─► Step
 //!  admission   what a pod of a set needs to know about itself: identity, environment, gate
 //!  gang        the PodGroup of a group, for schedulers that bind it as a whole
+//!  kueue       what a set in a queue asks of Kueue instead of exclusive placement
 //!  subgroups   how a group divides, and where its subgroups are
 //!  observed    everything one reconcile has read about one set
 //!  claims      what becomes of the workers' volume claims
@@ -28,6 +29,7 @@ pub mod decide;
 pub mod drift;
 pub mod gang;
 pub mod instructions;
+pub mod kueue;
 pub mod observed;
 pub mod owner;
 pub mod placement;

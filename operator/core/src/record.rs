@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::admission::Choice;
 use crate::instructions::Instructions;
 use crate::placement::Reason;
-use crate::pods;
 use crate::subgroups::{SubgroupDomains, Subgroups};
+use crate::{kueue, pods};
 
 /// The content of the leader pod's `muster.dev/placement` annotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +127,10 @@ pub fn standing(leader: &Pod, choice: &Choice) -> Standing {
     if pods::is_gated(leader) {
         return Standing::Waiting;
     }
-    let apart = choice.exclusive.is_some() || choice.subgroup_exclusive.is_some() && Subgroups::of_group(leader).is_some();
+    // Kueue's choice of nodes is for all members of the group, which is complete before Kueue chooses.
+    let by_kueue = !choice.gated && kueue::decides_for(leader);
+    let exclusive = choice.exclusive.is_some() && !by_kueue;
+    let apart = exclusive || choice.subgroup_exclusive.is_some() && Subgroups::of_group(leader).is_some();
     match (Record::of(leader), apart, pods::node(leader)) {
         (Some(record), _, _) if !record.released => Standing::Placed(record),
         (Some(_), true, Some(node)) => Standing::Bound { node: node.to_owned(), released: true },
@@ -135,5 +138,27 @@ pub fn standing(leader: &Pod, choice: &Choice) -> Standing {
         (Some(_), false, Some(_)) | (None, false, _) => Standing::Free,
         (None, true, Some(node)) => Standing::Bound { node: node.to_owned(), released: false },
         (None, true, None) => Standing::Loose,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn leader(annotation: &str) -> Pod {
+        let metadata = json!({ "name": "serve-0", "annotations": { annotation: "example.com/rack" } });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": { "containers": [] } })).unwrap()
+    }
+
+    #[test]
+    fn members_follow_their_leader_only_where_kueue_does_not_choose_for_all_of_them() {
+        let exclusive = |gated| Choice { exclusive: Some("example.com/rack".to_owned()), gated, ..Choice::default() };
+        let required = "kueue.x-k8s.io/podset-required-topology";
+        assert_eq!(standing(&leader(required), &exclusive(false)), Standing::Free);
+        assert_eq!(standing(&leader("app"), &exclusive(false)), Standing::Loose);
+        // Without a queue nobody but Muster reads that, and it keeps the group apart.
+        assert_eq!(standing(&leader(required), &exclusive(true)), Standing::Loose);
     }
 }

@@ -6,7 +6,7 @@ use muster_api::defaults::default_set;
 use muster_api::field::{FieldError, Verdict};
 use muster_api::names::annotation;
 use muster_api::validate::{collisions, validate_create, validate_scale, validate_update};
-use muster_core::claims;
+use muster_core::{claims, kueue};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -19,11 +19,16 @@ use super::review::{Answer, Request};
 /// this, and says what is wrong with it better than we could.
 pub(super) fn default(request: &Request) -> Answer {
     let Some(Ok(set)) = request.object.as_ref().map(LeaderWorkerSet::deserialize) else { return Answer::allow() };
+    let old = request.old_object.as_ref().map(LeaderWorkerSet::deserialize).transpose();
     let mut defaulted = set.clone();
     default_set(&mut defaulted);
+    // An old object that can't be read is no ground to change templates.
+    let told = old.ok().and_then(|old| kueue::translate(&mut defaulted, old.as_ref()));
     // Both sides went through our types, so whatever those don't know is on neither side and not touched by the patch.
     match (serde_json::to_value(&set), serde_json::to_value(&defaulted)) {
-        (Ok(before), Ok(after)) => Answer::change(json_patch::diff(&before, &after)),
+        (Ok(before), Ok(after)) => {
+            Answer { warnings: told.into_iter().collect(), ..Answer::change(json_patch::diff(&before, &after)) }
+        }
         (Err(error), _) | (_, Err(error)) => Answer::fail(&format!("defaulting the set: {error}")),
     }
 }

@@ -256,6 +256,25 @@ async fn a_set_that_has_all_defaults_gets_no_patch() {
 }
 
 #[tokio::test]
+async fn a_new_set_in_a_queue_asks_kueue_for_the_domains_that_it_wants_and_an_old_one_is_left_alone() {
+    let mut object = set("s");
+    object["metadata"]["labels"] = json!({"kueue.x-k8s.io/queue-name": "team"});
+    object["metadata"]["annotations"] = json!({"leaderworkerset.sigs.k8s.io/exclusive-topology": "example.com/rack"});
+    let mut connection = start().connect().await;
+    let response = connection.review(MUTATE_SET, &review("CREATE", &object, &Value::Null)).await;
+    let translated = patched(&object, &response);
+    let annotations = |set: &Value| set["spec"]["leaderWorkerTemplate"]["workerTemplate"]["metadata"]["annotations"].clone();
+    assert_eq!(annotations(&translated), json!({"kueue.x-k8s.io/podset-required-topology": "example.com/rack"}));
+    let expected = "Kueue places the groups of a set that has a queue: each goes into one domain of example.com/rack, which other groups \
+                    may share";
+    assert_eq!(response["warnings"], json!([expected]));
+    let response = connection.review(MUTATE_SET, &review("UPDATE", &object, &translated)).await;
+    assert_eq!(annotations(&patched(&object, &response)), annotations(&translated));
+    let response = connection.review(MUTATE_SET, &review("UPDATE", &object, &object)).await;
+    assert_eq!(annotations(&patched(&object, &response)), Value::Null);
+}
+
+#[tokio::test]
 async fn what_is_not_a_set_is_left_to_the_schema_before_and_refused_after() {
     let mut object = set("s");
     object["spec"]["replicas"] = json!("three");

@@ -17,6 +17,7 @@ mod conditions;
 mod foreign;
 mod gangs;
 mod groups;
+mod queued;
 mod restarts;
 mod revisions;
 mod services;
@@ -110,6 +111,7 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     }
     foreign::report(&mut outcome.status, &mut plan, set.metadata.generation, now);
     claims::report(set, leader_set, &mut outcome.status, &mut plan, now);
+    queued::report(set, &mut outcome.status, &mut plan, now);
     if outcome.update_done {
         revisions::truncate(set, observed, &groups, &revision.key, &mut plan);
     }

@@ -6,14 +6,17 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
+use muster_api::LeaderWorkerSet;
 use muster_cluster::{Cluster, Namespace, eventually};
-use muster_e2e::{PATIENCE, Set, await_ready, of_set, pods};
+use muster_e2e::{PATIENCE, Set, await_condition, await_ready, get, of_set, pods};
 use serde_json::json;
 
 const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 const PARENT: &str = "kueue.x-k8s.io/pod-suspending-parent";
 const GATE: &str = "kueue.x-k8s.io/admission";
+const REQUIRED: &str = "kueue.x-k8s.io/podset-required-topology";
+const GROUP: &str = "kueue.x-k8s.io/podset-group-name";
 
 /// What Kueue's webhooks have made of a set in a queue, and of its pods, by the time these exist.
 fn in_a_queue(set: Set) -> Set {
@@ -74,7 +77,10 @@ async fn a_group_in_a_queue_of_kueues_is_complete_before_kueue_admits_it() -> Re
 #[tokio::test]
 async fn muster_never_gates_or_places_what_kueue_does() -> Result<()> {
     let namespace = Cluster::shared().await.namespace("kueue").await?;
+    // Its author asks Kueue for something else than for exclusive domains: that stays as it is.
     let set = in_a_queue(Set::new("train").groups(1, 2)).exclusive("kubernetes.io/hostname");
+    let own = json!({ "metadata": { "annotations": { GROUP: "own" } } });
+    let set = set.with(&json!({ "spec": { "leaderWorkerTemplate": { "workerTemplate": own } } }));
     namespace.apply(&set.annotated("muster.dev/placement-policy", "node-pool").manifest()).await?;
     let leader = &await_pods(&namespace, "train", &["train-0"]).await?["train-0"];
     assert_eq!(gates(leader), [GATE]);
@@ -90,6 +96,40 @@ async fn muster_never_gates_or_places_what_kueue_does() -> Result<()> {
         let annotations = pod.metadata.annotations.unwrap_or_default();
         assert!(!annotations.contains_key("muster.dev/placement"), "{name}: {annotations:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn kueue_is_asked_for_the_domains_that_a_set_wants_for_itself_and_the_set_says_what_that_is_not() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("kueue").await?;
+    let set = in_a_queue(Set::new("train").groups(1, 3)).exclusive("kubernetes.io/hostname");
+    namespace.apply(&set.manifest()).await?;
+    // Kueue reads the templates of the set, and counts the pods of the group: no worker waits for its leader to be bound.
+    let live = get(&namespace, "train").await?;
+    let templates = &serde_json::to_value(&live)?["spec"]["leaderWorkerTemplate"];
+    for template in ["leaderTemplate", "workerTemplate"] {
+        let annotations = &templates[template]["metadata"]["annotations"];
+        assert_eq!(annotations[REQUIRED], "kubernetes.io/hostname", "{template}");
+        assert_eq!(annotations[GROUP], "group", "{template}");
+    }
+    let names = ["train-0", "train-0-1", "train-0-2"];
+    for (name, pod) in await_pods(&namespace, "train", &names).await? {
+        assert_eq!(gates(&pod), [GATE], "{name}");
+        let spec = pod.spec.unwrap_or_default();
+        assert_eq!((spec.node_selector, spec.affinity), (None, None), "{name}");
+        assert_eq!(pod.metadata.annotations.unwrap_or_default()[REQUIRED], "kubernetes.io/hostname", "{name}");
+    }
+    let lost = await_condition(&namespace, "train", "ExclusivityLost", "True").await?;
+    let expected = "Kueue places the groups of a set that has a queue: each goes into one domain of kubernetes.io/hostname, which other \
+                    groups may share";
+    assert_eq!(lost.message, expected);
+    admit(&namespace, &names).await?;
+    let before = await_ready(&namespace, "train").await?;
+    // Written again by its manifest, which knows nothing of this, it stays as it is.
+    let replaced = set.with(&json!({ "metadata": { "resourceVersion": before.metadata.resource_version } }));
+    let replaced = serde_json::from_value(replaced.object().clone())?;
+    let after = namespace.api::<LeaderWorkerSet>().replace("train", &PostParams::default(), &replaced).await?;
+    assert_eq!(after.metadata.generation, before.metadata.generation);
     Ok(())
 }
 

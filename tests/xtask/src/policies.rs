@@ -1,19 +1,15 @@
-//! Builds the policies of `policies/` into components, and picks the way to a WebAssembly toolchain by itself.
+//! Builds the policies of `policies/` into components.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
-use wit_component::ComponentEncoder;
+use anyhow::{Context, Result, anyhow, ensure};
+use muster_policy_build::rust::{Cargo, TARGET};
 
 use crate::work;
 
-const TARGET: &str = "wasm32-unknown-unknown";
-/// Debian's compiler for WebAssembly-capable browsers is newer than its stable one and has the standard library's sources.
-const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// What the built components were built from.
 const STAMP: &str = ".inputs";
 
@@ -31,7 +27,9 @@ pub(crate) fn build(root: &Path, cache: &Path) -> Result<PathBuf> {
     let modules = compile(root, cache)?;
     for name in &names {
         let module = modules.join(format!("{}.wasm", name.replace('-', "_")));
-        let component = encode(&module).with_context(|| format!("making a component of {}", module.display()))?;
+        let bytes = fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
+        let component = muster_policy_build::component(&bytes, None);
+        let component = component.map_err(|error| anyhow!("making a component of {}: {error}", module.display()))?;
         let path = out.join(name).with_extension("wasm");
         println!("{} · {} KiB", path.display(), component.len() >> 10);
         fs::write(&path, component).with_context(|| format!("writing {}", path.display()))?;
@@ -79,10 +77,6 @@ fn hash_of(folders: &[PathBuf]) -> Result<u64> {
     Ok(hasher.finish())
 }
 
-fn encode(module: &Path) -> Result<Vec<u8>> {
-    ComponentEncoder::default().validate(true).module(&fs::read(module)?)?.encode()
-}
-
 /// A policy that was renamed must not stay built in.
 fn remove_others(out: &Path, names: &[String]) -> Result<()> {
     for entry in fs::read_dir(out)? {
@@ -98,95 +92,13 @@ fn remove_others(out: &Path, names: &[String]) -> Result<()> {
 /// Builds all guests and returns the folder of their core modules.
 fn compile(root: &Path, cache: &Path) -> Result<PathBuf> {
     let target = cache.join("guest-target");
-    let toolchain = Toolchain::find(cache)?;
+    let toolchain = Cargo::find(true, &work::say)?;
     println!("policies: {}", toolchain.says());
-    let mut command = toolchain.cargo();
+    let mut command = toolchain.command();
     command
         .current_dir(root.join("policies"))
         .args(["build", "--locked", "--release", "--lib", "--target", TARGET])
-        .env("CARGO_TARGET_DIR", &target)
-        // Flags for this machine's code mean nothing to guests.
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("CARGO_BUILD_TARGET");
+        .env("CARGO_TARGET_DIR", &target);
     work::run("building the policies", command, &cache.join("logs").join("policies.log"))?;
     Ok(target.join(TARGET).join("release"))
-}
-
-/// Where a standard library for guests comes from.
-enum Toolchain {
-    /// The compiler in use has one.
-    Own,
-    /// Debian's compiler builds it from its sources, with our own linker.
-    Debian { linker: PathBuf },
-}
-
-impl Toolchain {
-    fn find(cache: &Path) -> Result<Self> {
-        let sysroot = sysroot()?;
-        let has_target = || sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir();
-        if has_target() {
-            return Ok(Self::Own);
-        }
-        let added = Command::new("rustup").args(["target", "add", TARGET]).status();
-        if added.is_ok_and(|status| status.success()) && has_target() {
-            return Ok(Self::Own);
-        }
-        println!("policies: rustup can't add {TARGET} here; trying Debian's compiler");
-        Self::debian(&sysroot, cache)
-    }
-
-    fn debian(sysroot: &Path, cache: &Path) -> Result<Self> {
-        let advice = format!(
-            "no WebAssembly toolchain. Do one of these:\n  rustup target add {TARGET}\n  sudo apt-get install -y {}",
-            DEBIAN_PACKAGES.join(" ")
-        );
-        if !debian_is_installed() {
-            let mut install = Command::new("apt-get");
-            install.args(["install", "-y", "--no-install-recommends"]).args(DEBIAN_PACKAGES);
-            let log = cache.join("logs").join("policies-toolchain.log");
-            work::run("installing Debian's Rust for WebAssembly", install, &log).with_context(|| advice.clone())?;
-        }
-        ensure!(debian_is_installed(), advice);
-        let linkers = fs::read_dir(sysroot.join("lib/rustlib"))?.flatten().map(|entry| entry.path().join("bin/rust-lld"));
-        match linkers.into_iter().find(|linker| linker.is_file()) {
-            Some(linker) => Ok(Self::Debian { linker }),
-            None => bail!("no rust-lld in {}: Debian's compiler needs it to link guests.\n{advice}", sysroot.display()),
-        }
-    }
-
-    fn says(&self) -> &'static str {
-        match self {
-            Self::Own => "with this toolchain's wasm32-unknown-unknown",
-            Self::Debian { .. } => "with Debian's rustc, which builds the standard library first (about a minute)",
-        }
-    }
-
-    fn cargo(&self) -> Command {
-        match self {
-            Self::Own => Command::new("cargo"),
-            Self::Debian { linker } => {
-                let mut cargo = Command::new("/usr/bin/cargo");
-                cargo
-                    .arg("-Zbuild-std=std,panic_abort")
-                    .env("RUSTC", "/usr/bin/rustc")
-                    // Building the standard library is not a stable feature; Debian ships the compiler that can.
-                    .env("RUSTC_BOOTSTRAP", "1")
-                    .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
-                    .env_remove("RUSTUP_TOOLCHAIN");
-                cargo
-            }
-        }
-    }
-}
-
-fn debian_is_installed() -> bool {
-    Path::new("/usr/bin/cargo").is_file()
-        && Command::new("dpkg-query").args(["-W"]).args(DEBIAN_PACKAGES).output().is_ok_and(|output| output.status.success())
-}
-
-fn sysroot() -> Result<PathBuf> {
-    let output = Command::new("rustc").args(["--print", "sysroot"]).output().context("running rustc: is Rust installed?")?;
-    ensure!(output.status.success(), "rustc --print sysroot: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }

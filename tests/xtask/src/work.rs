@@ -45,6 +45,13 @@ pub(crate) fn run(what: &str, mut command: Command, log: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Says the steps of a build of a policy, and nothing of what its programs print: an error shows the end of that.
+pub(crate) fn say(progress: muster_policy_build::Progress<'_>) {
+    if let muster_policy_build::Progress::Step(step) = progress {
+        println!("· {step}");
+    }
+}
+
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| format!("  {line}\n")).collect()

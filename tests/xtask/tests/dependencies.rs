@@ -1,5 +1,5 @@
-//! The direction of the dependencies among our crates: `api ← core ← policy-host ← controller`, and nothing in the core that
-//! could do more than compute.
+//! The direction of the dependencies among our crates: `api ← core ← policy-host ← controller`, `policy-oci` beside them, and
+//! nothing in the core that could do more than compute.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't read the metadata has failed")]
 
@@ -36,6 +36,7 @@ fn crates_depend_in_one_direction() {
     assert_eq!(ours(&all["muster-core"]), ["muster-api"]);
     assert_eq!(ours(&all["muster-policy-build"]), Vec::<&str>::new());
     assert_eq!(ours(&all["muster-policy-host"]), ["muster-core"]);
+    assert_eq!(ours(&all["muster-policy-oci"]), Vec::<&str>::new());
     assert_eq!(ours(&all["muster-operator"]), ["muster-api", "muster-core", "muster-policy-host"]);
 }
 

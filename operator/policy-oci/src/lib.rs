@@ -1,0 +1,34 @@
+//! Policies as OCI artifacts: pushed, pulled by digest, signed and verified.
+//!
+//! ```text
+//!  Registry ── manifest (digest checked) ─► Artifact ─┬─► signatures ─► verify (pure) ─► who signed it
+//!                                                     └─► component (size bounded, digest checked)
+//! ```
+//!
+//! What is fetched is judged by functions from values to values ([`layout`], [`verify()`]); only [`Registry`] speaks to anybody.
+//! An artifact has the layout that the CNCF describes for WebAssembly; a signature has the one of cosign, so that either tool
+//! verifies what the other signed.
+
+mod credentials;
+mod keyless;
+mod keys;
+pub mod layout;
+mod payload;
+mod registry;
+mod trust;
+mod verify;
+
+pub use credentials::{Credentials, CredentialsError};
+pub use keyless::{Identity, Subject};
+pub use keys::{Algorithm, KeyError, PrivateKey, PublicKey};
+pub use oci_client::Reference;
+pub use registry::{Options, Pulled, PushError, Pushed, Registry, RegistryError, SignError};
+pub use trust::{TrustRoot, TrustRootError};
+pub use verify::{Signature, Signer, VerificationPolicy, VerifyError, verify};
+
+/// `sha256:` and the hexadecimal digest of some bytes.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    use sha2::{Digest as _, Sha256};
+    format!("sha256:{:x}", Sha256::digest(bytes))
+}

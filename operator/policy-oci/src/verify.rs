@@ -1,0 +1,109 @@
+//! Whether an artifact was signed by somebody who is trusted. Pure: what is needed was fetched before.
+
+use crate::keyless::{self, Identity};
+use crate::keys::PublicKey;
+use crate::payload;
+use crate::trust::TrustRoot;
+
+/// A signature as it was found beside an artifact. Nothing about it is believed yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signature {
+    /// What was signed.
+    pub payload: Vec<u8>,
+    /// The signature, in base64.
+    pub signature: String,
+    /// A keyless signer's certificate, in PEM.
+    pub certificate: Option<String>,
+    /// Certificates of those who issued it, in PEM.
+    pub chain: Option<String>,
+    /// The log's receipt, in JSON.
+    pub bundle: Option<String>,
+}
+
+/// Who may sign. One signature by any one of them is enough, so that a key can be replaced by listing its successor beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerificationPolicy {
+    /// Keys, each with the name that messages call it by.
+    pub keys: Vec<(String, PublicKey)>,
+    /// An identity, and whom to believe about it.
+    pub keyless: Option<(Identity, TrustRoot)>,
+}
+
+/// Who signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// The key of this name.
+    Key(String),
+    /// Whom the identity provider calls so.
+    Identity(String),
+}
+
+impl std::fmt::Display for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key(name) => write!(f, "the key {name}"),
+            Self::Identity(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Why nobody who is trusted signed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// Nobody at all did.
+    #[error("{0} is not signed; sign it with `muster policy sign` or `cosign sign`")]
+    Unsigned(String),
+    /// Somebody did, and here is what is wrong with each signature.
+    #[error("no signature of {digest} is by a signer that is trusted: {}", numbered(.reasons))]
+    Untrusted {
+        /// Digest of the manifest.
+        digest: String,
+        /// One sentence a signature.
+        reasons: Vec<String>,
+    },
+}
+
+fn numbered(reasons: &[String]) -> String {
+    let several = reasons.len() > 1;
+    let number = |(index, reason): (usize, &String)| if several { format!("({}) {reason}", index + 1) } else { reason.clone() };
+    reasons.iter().enumerate().map(number).collect::<Vec<_>>().join("; ")
+}
+
+/// Looks for a signature of the manifest `digest` by somebody whom the policy trusts.
+///
+/// # Errors
+/// When there is none; the message says of every signature why it doesn't count.
+pub fn verify(digest: &str, signatures: &[Signature], policy: &VerificationPolicy) -> Result<Signer, VerifyError> {
+    if signatures.is_empty() {
+        return Err(VerifyError::Unsigned(digest.to_owned()));
+    }
+    let mut reasons = Vec::new();
+    for signature in signatures {
+        match one(digest, signature, policy) {
+            Ok(signer) => return Ok(signer),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    Err(VerifyError::Untrusted { digest: digest.to_owned(), reasons })
+}
+
+fn one(digest: &str, signature: &Signature, policy: &VerificationPolicy) -> Result<Signer, String> {
+    use base64::Engine as _;
+    payload::check(&signature.payload, digest)?;
+    let decoded = base64::engine::general_purpose::STANDARD.decode(signature.signature.trim());
+    let bytes = decoded.map_err(|_| "the signature is not base64")?;
+    if let Some((name, _)) = policy.keys.iter().find(|(_, key)| key.verifies(&signature.payload, &bytes)) {
+        return Ok(Signer::Key(name.clone()));
+    }
+    let keys: Vec<&str> = policy.keys.iter().map(|(name, _)| name.as_str()).collect();
+    let by_key = (!keys.is_empty()).then(|| format!("it does not verify with {}", keys.join(" or ")));
+    let by_identity = match &policy.keyless {
+        None => None,
+        Some((identity, root)) => match keyless::check(signature, &bytes, identity, root) {
+            Ok(name) => return Ok(Signer::Identity(name)),
+            Err(reason) => Some(reason),
+        },
+    };
+    let reasons: Vec<String> = by_key.into_iter().chain(by_identity).collect();
+    Err(if reasons.is_empty() { "no signer is trusted".to_owned() } else { reasons.join(", and ") })
+}

@@ -10,7 +10,9 @@
 
 {{/* The operator's configuration file; the Deployment carries its checksum, so that a change restarts the pods. */}}
 {{- define "muster.config" -}}
-{{- pick .Values "concurrency" "defaults" "placement" "policyHost" | toYaml }}
+{{- pick .Values "concurrency" "defaults" "placement" | toYaml }}
+policyHost:
+  {{- omit .Values.policyHost "secrets" | toYaml | nindent 2 }}
 {{- with include "muster.gangProvider" . }}
 gangScheduling:
   provider: {{ . }}

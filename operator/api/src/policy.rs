@@ -5,8 +5,11 @@
 #![expect(clippy::duplicated_attributes, reason = "printer columns of one type are not duplicates of each other")]
 
 mod limits;
+mod oci;
 mod validate;
+mod validate_oci;
 
+pub use oci::{EntryName, Keyless, OciSource, SecretName, TrustRootRef, Verify, VerifyKey};
 pub use validate::validate_policy;
 
 use std::time::Duration;
@@ -71,6 +74,10 @@ pub struct PolicySpec {
     /// Where the component comes from. Exactly one of its fields is set.
     pub source: PolicySource,
 
+    /// Who must have signed the component of a source in a registry. Checked before anything of it is compiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+
     /// Settings handed to the component, which checks them field by field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
@@ -108,6 +115,10 @@ pub struct PolicySource {
     /// An entry of a ConfigMap, under binaryData.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapSource>,
+
+    /// An artifact in a registry, by digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciSource>,
 }
 
 /// An entry of a ConfigMap.
@@ -210,7 +221,7 @@ pub struct ActiveComponent {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CandidateComponent {
-    /// Digest of its bytes, `sha256:` and 64 hexadecimal digits.
+    /// Digest of its bytes, or of its manifest while its bytes are not here: `sha256:` and 64 hexadecimal digits.
     pub digest: String,
 }
 

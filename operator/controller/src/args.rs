@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Lease that decides which replica reconciles.
     #[arg(long, default_value = "muster", value_name = "NAME")]
     pub(crate) lease: String,
+    /// Folder that compiled policies are kept in, of this replica alone; they are compiled at every start without one.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) policy_cache_dir: Option<PathBuf>,
     /// Log format.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
@@ -175,11 +178,21 @@ pub(crate) struct PolicyHost {
     pub(crate) compile_timeout_seconds: u64,
     /// Calls into components at the same time; 0 stands for the number of cores.
     pub(crate) max_concurrent_calls: usize,
+    /// Whether components from registries are taken whose signer no policy names.
+    pub(crate) allow_unsigned: bool,
+    /// Registries (`host` or `host:port`) that are spoken to without TLS.
+    pub(crate) plain_http_registries: Vec<String>,
 }
 
 impl Default for PolicyHost {
     fn default() -> Self {
-        Self { max_component_bytes: 32 << 20, compile_timeout_seconds: 60, max_concurrent_calls: 0 }
+        Self {
+            max_component_bytes: 32 << 20,
+            compile_timeout_seconds: 60,
+            max_concurrent_calls: 0,
+            allow_unsigned: false,
+            plain_http_registries: Vec::new(),
+        }
     }
 }
 

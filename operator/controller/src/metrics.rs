@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     peak_memory: Family<OfPolicy, Gauge<i64, AtomicI64>>,
     rejected: Family<PolicyOutcome, Counter>,
     decisions: Family<PolicyOutcome, Counter>,
+    loads: Family<PolicyOutcome, Counter>,
 }
 
 impl Metrics {
@@ -59,6 +60,7 @@ impl Metrics {
             peak_memory: Family::default(),
             rejected: Family::default(),
             decisions: Family::default(),
+            loads: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("reconciles", "Reconciles of sets, by outcome", metrics.reconciles.clone());
@@ -69,6 +71,7 @@ impl Metrics {
         registry.register("policy_memory_peak_bytes", "Memory that the last call took at most", metrics.peak_memory.clone());
         registry.register("policy_answers_rejected", "Answers that the core refused, by reason", metrics.rejected.clone());
         registry.register("policy_decisions", "Decisions about groups, by kind", metrics.decisions.clone());
+        registry.register("policy_loads", "Attempts to load a policy, by outcome: Loaded or the reason", metrics.loads.clone());
         metrics
     }
 
@@ -120,6 +123,10 @@ impl Metrics {
 
     pub(crate) fn rejected(&self, policy: &str, outcome: &'static str) {
         self.rejected.get_or_create(&PolicyOutcome { policy: policy.to_owned(), outcome }).inc();
+    }
+
+    pub(crate) fn loaded(&self, policy: &str, outcome: &'static str) {
+        self.loads.get_or_create(&PolicyOutcome { policy: policy.to_owned(), outcome }).inc();
     }
 
     pub(crate) fn decision(&self, policy: &str, outcome: &'static str) {

@@ -1,13 +1,14 @@
 //! Wiring: what every replica runs, and what only the lease holder does.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::Client;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
-use muster_policy_host::{Engine, EngineOptions};
+use muster_policy_host::{CacheOptions, Engine, EngineOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -25,6 +26,12 @@ use crate::{policies, sets, webhook};
 
 /// Seconds that a lease is good for, and seconds before its end at which it is renewed (as upstream: 15 and 5).
 const LEASE: (u64, u64) = (15, 5);
+
+/// How long reconciling waits for policies after a start: a registry that doesn't answer holds up only the sets that need it.
+const FIRST_PASS: Duration = Duration::from_secs(20);
+
+/// Compiled policies that are kept on disk; the chart's volume for them is a little larger.
+const POLICY_CACHE_BYTES: u64 = 224 << 20;
 
 /// Sets that wait to be reconciled.
 type Due = mpsc::UnboundedReceiver<SetRef>;
@@ -51,7 +58,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     let cx = Context {
         recorder: recorder(client.clone(), &args.pod_name),
-        policies: Arc::new(Policies::new(engine(&config.policy_host)?)),
+        policies: Arc::new(Policies::new(engine(&config.policy_host, args.policy_cache_dir.clone())?)),
         client: client.clone(),
         caches,
         config,
@@ -101,10 +108,12 @@ async fn serve_admission(
     Ok(())
 }
 
-fn engine(limits: &PolicyHost) -> anyhow::Result<Engine> {
+fn engine(limits: &PolicyHost, cache: Option<PathBuf>) -> anyhow::Result<Engine> {
     let mut options = EngineOptions {
         max_component_bytes: limits.max_component_bytes,
         compile_timeout: Duration::from_secs(limits.compile_timeout_seconds),
+        // A folder of our own below the volume's, which others may write to.
+        cache: cache.map(|folder| CacheOptions { folder: folder.join("compiled"), max_bytes: POLICY_CACHE_BYTES }),
         ..EngineOptions::default()
     };
     if let Some(calls) = NonZeroUsize::new(limits.max_concurrent_calls) {
@@ -148,7 +157,10 @@ async fn lead(args: &Args, mut leading: watch::Receiver<bool>, cx: Context, due:
 
     let (loaded, mut first_pass) = watch::channel(false);
     tokio::spawn(policies::run(cx.clone(), loaded));
-    first_pass.wait_for(|loaded| *loaded).await.context("loading policies")?;
+    match tokio::time::timeout(FIRST_PASS, first_pass.wait_for(|loaded| *loaded)).await {
+        Ok(loaded) => drop(loaded.context("loading policies")?),
+        Err(_) => tracing::warn!("some policies are still being loaded; sets that use them wait for them"),
+    }
     tokio::select! {
         () = sets::run(cx, due) => Ok(()),
         lost = leading.wait_for(|leads| !*leads) => {

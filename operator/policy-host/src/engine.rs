@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
+use crate::cache::{Cache, CacheOptions};
 use crate::store::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLES};
 
 /// Length of one epoch: how finely a call's deadline is measured.
@@ -28,6 +29,8 @@ pub struct EngineOptions {
     pub max_component_bytes: usize,
     /// How long compiling one component may take.
     pub compile_timeout: Duration,
+    /// Where compiled code is kept; nowhere when absent.
+    pub cache: Option<CacheOptions>,
 }
 
 impl Default for EngineOptions {
@@ -37,6 +40,7 @@ impl Default for EngineOptions {
             max_concurrent_calls: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             max_component_bytes: 32 << 20,
             compile_timeout: Duration::from_secs(60),
+            cache: None,
         }
     }
 }
@@ -69,6 +73,7 @@ pub struct Engine {
     pub(crate) options: EngineOptions,
     allocation: Allocation,
     compiling: Arc<AtomicUsize>,
+    cache: Option<Arc<Cache>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -93,7 +98,13 @@ impl Engine {
             }
         };
         tick(&wasmtime)?;
-        Ok(Self { wasmtime, slots: Arc::new(Slots::new(slots)), options, allocation, compiling: Arc::default() })
+        let cache = options.cache.clone().and_then(|cache| {
+            let folder = cache.folder.clone();
+            let opened = Cache::open(cache);
+            let failed = |error: &std::io::Error| tracing::warn!(folder = %folder.display(), %error, "compiled code is not kept");
+            opened.inspect_err(failed).ok().map(Arc::new)
+        });
+        Ok(Self { wasmtime, slots: Arc::new(Slots::new(slots)), options, allocation, compiling: Arc::default(), cache })
     }
 
     /// How memory for guests is found.
@@ -101,8 +112,20 @@ impl Engine {
         self.allocation
     }
 
+    /// Takes the code of an accepted component from the cache, or compiles it and keeps it there.
+    pub(crate) fn compile(&self, bytes: &[u8], digest: &str) -> Result<wasmtime::component::Component, CompileError> {
+        if let Some(component) = self.cache.as_ref().and_then(|cache| cache.load(&self.wasmtime, digest)) {
+            return Ok(component);
+        }
+        let component = self.compile_in_time(bytes)?;
+        if let Some(cache) = &self.cache {
+            cache.store(&self.wasmtime, digest, &component);
+        }
+        Ok(component)
+    }
+
     /// Compiles on a thread of its own, and gives up waiting after the time limit.
-    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<wasmtime::component::Component, CompileError> {
+    fn compile_in_time(&self, bytes: &[u8]) -> Result<wasmtime::component::Component, CompileError> {
         if self.compiling.load(Ordering::Acquire) >= MAX_ABANDONED_COMPILATIONS + self.options.max_concurrent_calls.get() {
             return Err(CompileError::Busy);
         }

@@ -176,10 +176,10 @@ pub(crate) fn load<W: World>(
         return Err(LoadError::TooLarge { size: bytes.len(), limit });
     }
     accept::accept(bytes, W::KIND)?;
-    let pre = link::<W>(engine, &compile(engine, bytes)?)?;
+    let digest = digest(bytes);
+    let pre = link::<W>(engine, &compile(engine, bytes, &digest)?)?;
     let descriptor = run(engine, &pre, limits, W::describe).result.map_err(LoadError::Describe)?;
     check_descriptor(&descriptor)?;
-    let digest = digest(bytes);
     let (settings, preparation) = take_settings(engine, &pre, limits, settings)?;
     Ok(Loaded { engine: engine.clone(), pre, limits, digest, descriptor, settings, preparation })
 }
@@ -202,8 +202,8 @@ pub(crate) fn reconfigure<W: World>(
     })
 }
 
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
-    engine.compile(bytes).map_err(|error| match error {
+fn compile(engine: &Engine, bytes: &[u8], digest: &str) -> Result<Component, LoadError> {
+    engine.compile(bytes, digest).map_err(|error| match error {
         CompileError::Timeout(limit) => LoadError::CompileTimeout(limit),
         CompileError::Busy => LoadError::CompileBusy,
         CompileError::Failed(why) => LoadError::Compile(why),

@@ -1,4 +1,4 @@
-//! The programs that are built from Go modules: the control plane, kwok and Helm.
+//! The programs that are built from Go modules: the control plane, kwok, Helm and a registry.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -30,10 +30,11 @@ struct Program {
     cold: &'static str,
 }
 
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
     Program { name: "controlplane", package: ".", cold: "Kubernetes and etcd, 7 to 10 min the first time" },
     Program { name: "kwok", package: "sigs.k8s.io/kwok/cmd/kwok", cold: "2 to 3 min the first time" },
     Program { name: "helm", package: "helm.sh/helm/v4/cmd/helm", cold: "2 to 3 min the first time" },
+    Program { name: "registry", package: ".", cold: "a few seconds" },
 ];
 
 /// Builds what is missing or older than its module.

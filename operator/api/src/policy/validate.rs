@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use super::validate_oci::{check_oci, check_verify};
 use super::{ConfigMapSource, PolicySource, PolicySpec};
 use crate::field::FieldError;
 use crate::syntax::{is_dns1123_subdomain, is_label_key};
@@ -10,6 +11,13 @@ use crate::syntax::{is_dns1123_subdomain, is_label_key};
 pub fn validate_policy(spec: &PolicySpec) -> Vec<FieldError> {
     let mut errors = Vec::new();
     check_source(&spec.source, &mut errors);
+    if let Some(verify) = &spec.verify {
+        if spec.source.oci.is_none() {
+            let detail = "only a source in a registry (spec.source.oci) is signed; leave verify out";
+            errors.push(FieldError::forbidden("spec.verify", detail));
+        }
+        check_verify(verify, &mut errors);
+    }
     if let Some(settings) = &spec.settings
         && !settings.is_object()
     {
@@ -24,16 +32,25 @@ pub fn validate_policy(spec: &PolicySpec) -> Vec<FieldError> {
 }
 
 fn check_source(source: &PolicySource, errors: &mut Vec<FieldError>) {
-    match (&source.built_in, &source.config_map) {
-        (None, None) => errors.push(FieldError::required("spec.source", "set one of builtIn, configMap")),
-        (Some(_), Some(_)) => {
-            errors.push(FieldError::forbidden("spec.source.configMap", "builtIn is set too; a policy has exactly one source"));
-        }
-        (Some(name), None) if name.is_empty() => {
-            errors.push(FieldError::required("spec.source.builtIn", "name a component that is part of the operator"));
+    let PolicySource { built_in, config_map, oci } = source;
+    let set = [("builtIn", built_in.is_some()), ("configMap", config_map.is_some()), ("oci", oci.is_some())];
+    let mut set = set.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name);
+    match (set.next(), set.next()) {
+        (None, _) => errors.push(FieldError::required("spec.source", "set one of builtIn, configMap, oci")),
+        (Some(first), Some(second)) => {
+            let detail = format!("{first} is set too; a policy has exactly one source");
+            errors.push(FieldError::forbidden(format!("spec.source.{second}"), detail));
         }
         (Some(_), None) => {}
-        (None, Some(config_map)) => check_config_map(config_map, errors),
+    }
+    if built_in.as_deref() == Some("") {
+        errors.push(FieldError::required("spec.source.builtIn", "name a component that is part of the operator"));
+    }
+    if let Some(config_map) = config_map {
+        check_config_map(config_map, errors);
+    }
+    if let Some(oci) = oci {
+        check_oci(oci, errors);
     }
 }
 
@@ -85,16 +102,20 @@ mod tests {
 
     use super::*;
 
+    const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
     #[rstest]
     #[case(json!({"builtIn": "node-pool"}))]
     #[case(json!({"configMap": {"namespace": "platform", "name": "policies", "key": "rack.wasm"}}))]
+    #[case(json!({"oci": {"image": "registry.example:5000/policies/racks:1.2", "digest": DIGEST,
+        "pullSecrets": [{"namespace": "platform", "name": "pull"}]}}))]
     fn one_source_is_enough(#[case] source: Value) {
         let spec: PolicySpec = serde_json::from_value(json!({"source": source})).unwrap();
         assert_eq!(validate_policy(&spec), []);
     }
 
     #[rstest]
-    #[case(json!({"source": {}}), "spec.source: Required value: set one of builtIn, configMap")]
+    #[case(json!({"source": {}}), "spec.source: Required value: set one of builtIn, configMap, oci")]
     #[case(json!({"source": {"builtIn": "a", "configMap": {"namespace": "a", "name": "b", "key": "c"}}}),
         "spec.source.configMap: Forbidden: builtIn is set too; a policy has exactly one source")]
     #[case(json!({"source": {"builtIn": ""}}),
@@ -105,6 +126,25 @@ mod tests {
         "spec.source.configMap.name: Invalid value: \"B\": must consist of lower case letters, digits, '-' and '.'")]
     #[case(json!({"source": {"configMap": {"namespace": "a", "name": "b", "key": ""}}}),
         "spec.source.configMap.key: Required value: the entry of binaryData that holds the component")]
+    #[case(json!({"source": {"oci": {"image": "registry.example/racks:1.2"}}}), "spec.source.oci.digest: Required value: \
+        a tag may point elsewhere tomorrow; name the digest that `muster policy push` printed")]
+    #[case(json!({"source": {"oci": {"image": "registry.example/racks", "digest": "sha256:AB"}}}),
+        "spec.source.oci.digest: Invalid value: \"sha256:AB\": must be \"sha256:\" and 64 hexadecimal digits")]
+    #[case(json!({"source": {"oci": {"image": "https://registry.example/racks", "digest": DIGEST}}}),
+        "spec.source.oci.image: Invalid value: \"https://registry.example/racks\": must be registry and repository, \
+         such as \"registry.example/policies/racks\"; the digest has its own field")]
+    #[case(json!({"source": {"builtIn": "a"}, "verify": {"keys": [{"pem": "k"}]}}), "spec.verify: Forbidden: \
+        only a source in a registry (spec.source.oci) is signed; leave verify out")]
+    #[case(json!({"source": {"oci": {"image": "a/b", "digest": DIGEST}}, "verify": {}}),
+        "spec.verify: Required value: list a signer under keys or keyless, or leave verify out")]
+    #[case(json!({"source": {"oci": {"image": "a/b", "digest": DIGEST}}, "verify": {"keys": [{}]}}),
+        "spec.verify.keys[0]: Required value: set one of pem, configMapRef, secretRef")]
+    #[case(json!({"source": {"oci": {"image": "a/b", "digest": DIGEST}}, "verify": {"keyless": {"issuer": "https://i",
+        "subjectPrefix": "https://github.com/acme", "trustRootRef": {"configMapRef": {"namespace": "a", "name": "b", "key": "c"}}}}}),
+        "spec.verify.keyless.subjectPrefix: Invalid value: \"https://github.com/acme\": must end in \"/\", so that no longer name begins so")]
+    #[case(json!({"source": {"oci": {"image": "a/b", "digest": DIGEST}}, "verify": {"keyless": {"issuer": "https://i",
+        "subject": "s", "trustRootRef": {}}}}), "spec.verify.keyless.trustRootRef: Required value: set one of \
+        configMapRef, secretRef to Sigstore's trusted_root.json; it is never fetched")]
     #[case(json!({"source": {"builtIn": "a"}, "settings": [1]}), "spec.settings: Invalid value: [1]: must be an object")]
     #[case(json!({"source": {"builtIn": "a"}, "limits": {"deadline": "2s"}}),
         "spec.limits.deadline: Invalid value: \"2s\": must be a duration from 1ms to 500ms, such as \"50ms\"")]

@@ -7,6 +7,7 @@
 mod ask;
 mod memo;
 mod pipeline;
+mod source;
 mod status;
 
 use std::collections::{BTreeMap, HashMap};
@@ -98,7 +99,9 @@ pub(crate) struct Entry<C> {
     /// The object's spec, as it was loaded.
     pub(crate) spec: PolicySpec,
     /// Where its bytes came from, to notice other ones.
-    origin: pipeline::Origin,
+    origin: source::Origin,
+    /// When its registry is asked again, if it failed.
+    retry: Option<source::Retry>,
     /// The component that answers: of this spec, or the last good one if this spec could not be loaded.
     pub(crate) component: Option<C>,
     /// The component of another digest that answered before.

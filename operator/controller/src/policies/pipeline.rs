@@ -4,19 +4,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use futures::StreamExt as _;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
-use muster_api::policy::{ActiveComponent, ConfigMapSource, Policy, PolicySpec, validate_policy};
+use muster_api::policy::{ActiveComponent, Policy, PolicySpec};
 use muster_api::{PlacementPolicy, StartupPolicy};
-use muster_policy_host::{Engine, Limits, LoadError, PlacementComponent, PolicyKind, StartupComponent, built_in, built_ins};
+use muster_policy_host::{Engine, Limits, LoadError, PlacementComponent, PolicyKind, StartupComponent};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::source::{self, Before, Sourced};
 use super::status::{Fault, Loading, after, condition_of, with_answering};
 use super::{Entry, Policies, Registry};
 use crate::caches::{Caches, SetRef, Shelf};
@@ -24,17 +25,8 @@ use crate::context::Context;
 
 /// How often sources that nobody watches (ConfigMaps) are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-
-/// Where a component's bytes came from, exactly enough to notice that they would be others now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// Part of this binary.
-    BuiltIn,
-    /// A ConfigMap at this resource version.
-    ConfigMap(String),
-    /// Nowhere: it could not be fetched.
-    Missing,
-}
+/// Sources that are fetched at the same time.
+const FETCHES: usize = 8;
 
 /// One of the two kinds of policy.
 trait Kind: 'static {
@@ -100,7 +92,8 @@ pub(crate) async fn run(cx: Context, loaded: tokio::sync::watch::Sender<bool>) {
             cx.caches.sets.state().iter().for_each(|set| cx.caches.make_due(SetRef::from_obj(&**set)));
         }
         // How a policy's calls end is no reason to look at its source again.
-        let mut pause = std::pin::pin!(tokio::time::sleep(LOOK_AGAIN));
+        let pause = next_retry::<Placement>(&cx).min(next_retry::<Startup>(&cx));
+        let mut pause = std::pin::pin!(tokio::time::sleep(pause));
         loop {
             tokio::select! {
                 _ = moves.changed() => break,
@@ -114,21 +107,43 @@ pub(crate) async fn run(cx: Context, loaded: tokio::sync::watch::Sender<bool>) {
     }
 }
 
+/// How long until the first of the registries that failed is asked again.
+fn next_retry<K: Kind>(cx: &Context) -> Duration {
+    let now = Instant::now();
+    let all = K::registry(&cx.policies).all();
+    let waits = all.values().filter_map(|entry| entry.retry.as_ref()).map(|retry| retry.at.saturating_duration_since(now));
+    waits.min().unwrap_or(LOOK_AGAIN).clamp(Duration::from_millis(100), LOOK_AGAIN)
+}
+
 /// Brings every policy of one kind up to date. Returns whether any of them decides differently now.
 async fn pass<K: Kind>(cx: &Context) -> bool {
     let known = K::registry(&cx.policies).all();
     let mut entries = HashMap::new();
     let mut changed = false;
-    for object in K::shelf(&cx.caches).all() {
+    let fetches = K::shelf(&cx.caches).all().into_iter().map(|object| {
+        let before = known.get(&object.name_any()).cloned();
+        async move {
+            let known = before.as_deref();
+            let before = known.map(|known| Before { spec: &known.spec, origin: &known.origin, retry: known.retry.as_ref() });
+            let sourced = source::fetch(cx, K::WORLD, object.policy(), before).await;
+            (object, sourced)
+        }
+    });
+    // Side by side, so that a registry that doesn't answer holds back only its own policies.
+    let mut fetches = futures::stream::iter(fetches).buffer_unordered(FETCHES);
+    while let Some((object, sourced)) = fetches.next().await {
         let name = object.name_any();
         let before = known.get(&name);
-        let (bytes, origin) = fetch::<K>(cx, &object.policy().source).await;
-        if let Some(before) = before.filter(|before| before.spec == *object.policy() && before.origin == origin) {
-            entries.insert(name, before.clone());
-            continue;
-        }
+        let (sourced, before) = match (sourced, before) {
+            (None, None) => continue,
+            (None, Some(before)) => {
+                entries.insert(name, before.clone());
+                continue;
+            }
+            (Some(sourced), before) => (sourced, before),
+        };
         changed = true;
-        let (entry, loading) = load::<K>(cx, &object, before, bytes, origin).await;
+        let (entry, loading) = load::<K>(cx, &object, before, sourced).await;
         report::<K>(cx, &object, &loading).await;
         // One by one, so that a component that compiles for a minute doesn't hold back the others.
         entries.insert(name.clone(), Arc::new(entry));
@@ -141,47 +156,17 @@ async fn pass<K: Kind>(cx: &Context) -> bool {
     changed
 }
 
-type Fetched = Result<Arc<[u8]>, String>;
-
-async fn fetch<K: Kind>(cx: &Context, source: &muster_api::policy::PolicySource) -> (Fetched, Origin) {
-    if let Some(name) = &source.built_in {
-        let fetched = built_in(name).map(Arc::from).ok_or_else(|| {
-            let names: Vec<&str> = built_ins().iter().filter(|known| known.kind == K::WORLD).map(|known| known.name).collect();
-            format!("spec.source.builtIn: {name:?} is not part of this operator; it has {}", names.join(", "))
-        });
-        return (fetched, Origin::BuiltIn);
-    }
-    let Some(source) = &source.config_map else { return (Err("spec.source: names no source".to_owned()), Origin::Missing) };
-    match config_map(cx, source).await {
-        Ok((bytes, version)) => (Ok(bytes), Origin::ConfigMap(version)),
-        Err(message) => (Err(message), Origin::Missing),
-    }
-}
-
-async fn config_map(cx: &Context, source: &ConfigMapSource) -> Result<(Arc<[u8]>, String), String> {
-    let ConfigMapSource { namespace, name, key } = source;
-    let api: Api<ConfigMap> = Api::namespaced(cx.client.clone(), namespace);
-    let found = api.get_opt(name).await.map_err(|error| format!("reading ConfigMap {namespace}/{name}: {error}"))?;
-    let object = found.ok_or_else(|| format!("spec.source.configMap: ConfigMap {namespace}/{name} does not exist"))?;
-    let bytes = object
-        .binary_data
-        .as_ref()
-        .and_then(|data| data.get(key))
-        .ok_or_else(|| format!("spec.source.configMap.key: ConfigMap {namespace}/{name} has no binaryData entry {key:?}"))?;
-    Ok((Arc::from(bytes.0.as_slice()), object.resource_version().unwrap_or_default()))
-}
-
 /// Loads one policy. The entry keeps the component it had when the new one fails.
 async fn load<K: Kind>(
     cx: &Context,
     object: &K::Object,
     before: Option<&Arc<Entry<K::Component>>>,
-    bytes: Fetched,
-    origin: Origin,
+    sourced: Sourced,
 ) -> (Entry<K::Component>, Loading) {
     let spec = object.policy().clone();
+    let Sourced { bytes, origin, artifact, verification, retry } = sourced;
     let (loaded, digest) = match bytes {
-        Err(message) => (Err(Fault { condition: "Fetched", reason: "SourceMissing", message }), None),
+        Err(fault) => (Err(fault), artifact),
         Ok(bytes) => (component::<K>(cx, &spec, bytes.clone()).await, Some(muster_policy_host::digest(&bytes))),
     };
     let old = before.and_then(|before| before.component.clone());
@@ -193,12 +178,13 @@ async fn load<K: Kind>(
         (Some(old), Some(new)) if K::about(old).digest != K::about(new).digest => Some(old.clone()),
         _ => before.and_then(|before| before.previous.clone()),
     };
-    let loading = Loading { digest, active: component.as_ref().map(K::about), failed };
+    let loading = Loading { digest, verification, active: component.as_ref().map(K::about), failed };
     let problem = loading.failed.as_ref().map(|fault| fault.message.clone());
     let entry = Entry {
         name: object.name_any(),
         spec,
         origin,
+        retry,
         component,
         previous,
         problem,
@@ -210,10 +196,6 @@ async fn load<K: Kind>(
 
 async fn component<K: Kind>(cx: &Context, spec: &PolicySpec, bytes: Arc<[u8]>) -> Result<K::Component, Fault> {
     let invalid = |message: String| Fault { condition: "Fetched", reason: "InvalidSpec", message };
-    let errors = validate_policy(spec);
-    if !errors.is_empty() {
-        return Err(invalid(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")));
-    }
     let deadline = spec.deadline().map_err(|error| invalid(error.to_string()))?;
     let memory = spec.memory().map_err(|error| invalid(error.to_string()))?;
     let limits = Limits::new(deadline, usize::try_from(memory).unwrap_or(usize::MAX));
@@ -272,6 +254,7 @@ async fn publish(cx: &Context, object: &impl Resource<DynamicType = ()>, type_: 
 async fn report<K: Kind>(cx: &Context, object: &K::Object, loading: &Loading) {
     let status = after(loading, object.status(), object.meta().generation, Timestamp::now());
     let name = object.name_any();
+    cx.metrics.loaded(&name, loading.failed.as_ref().map_or("Loaded", |fault| fault.reason));
     match &loading.failed {
         None => tracing::info!(policy = name, digest = ?loading.digest, "policy loaded"),
         Some(fault) => tracing::warn!(policy = name, reason = fault.reason, "policy not loaded: {}", fault.message),

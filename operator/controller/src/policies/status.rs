@@ -6,7 +6,8 @@ use muster_api::policy::{ActiveComponent, CandidateComponent, PolicyStatus};
 use muster_policy_host::Step;
 
 /// The conditions in the order of the steps, `Ready` last.
-const STEPS: [&str; 4] = ["Fetched", "Accepted", "Compiled", "SettingsValid"];
+const STEPS: [&str; 5] = ["Fetched", VERIFIED, "Accepted", "Compiled", "SettingsValid"];
+const VERIFIED: &str = "Verified";
 const READY: &str = "Ready";
 /// Whether the component answers when it is asked; beside the others, because a policy that loads may still fail.
 const ANSWERING: &str = "Answering";
@@ -16,10 +17,21 @@ const ANSWERING: &str = "Answering";
 pub(super) struct Loading {
     /// The step that failed, by its position in [`STEPS`], with a reason and a message; `None` when all went well.
     pub(super) failed: Option<Fault>,
-    /// Digest of what was loaded, as far as it was fetched.
+    /// Digest of what was loaded, as far as it was fetched; else that of the artifact in its registry.
     pub(super) digest: Option<String>,
+    /// Whose signature was found.
+    pub(super) verification: Verification,
     /// The component that answers now, old or new; since when is found out here.
     pub(super) active: Option<ActiveComponent>,
+}
+
+/// Whether a signature was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verification {
+    /// No.
+    NotAsked,
+    /// Yes, and this signer's was found.
+    By(String),
 }
 
 /// What went wrong.
@@ -52,6 +64,10 @@ pub(super) fn after(loading: &Loading, before: Option<&PolicyStatus>, generation
         let (status, reason, message) = match (failed_at, &loading.failed) {
             (Some(failed), Some(fault)) if position == failed => ("False", fault.reason, fault.message.clone()),
             (Some(failed), _) if position > failed => ("Unknown", "NotReached", format!("{} failed", STEPS[failed])),
+            _ if *step == VERIFIED => match &loading.verification {
+                Verification::NotAsked => ("True", "NotAsked", "no signature was asked for".to_owned()),
+                Verification::By(signer) => ("True", "Succeeded", format!("signed by {signer}")),
+            },
             _ => ("True", "Succeeded", String::new()),
         };
         conditions.push(condition(step, status, reason, &message));
@@ -122,10 +138,16 @@ mod tests {
     #[test]
     fn a_failed_step_leaves_the_later_ones_unknown_and_the_policy_not_ready() {
         let fault = Fault { condition: "Compiled", reason: "CompileFailed", message: "bad magic".to_owned() };
-        let loading = Loading { failed: Some(fault), digest: Some("sha256:1".to_owned()), active: None };
+        let loading = Loading {
+            failed: Some(fault),
+            digest: Some("sha256:1".to_owned()),
+            verification: Verification::NotAsked,
+            active: None,
+        };
         let status = after(&loading, None, Some(3), Timestamp::UNIX_EPOCH);
         let expected = [
             ("Fetched", "True", "Succeeded"),
+            ("Verified", "True", "NotAsked"),
             ("Accepted", "True", "Succeeded"),
             ("Compiled", "False", "CompileFailed"),
             ("SettingsValid", "Unknown", "NotReached"),
@@ -137,8 +159,31 @@ mod tests {
     }
 
     #[test]
+    fn a_signer_is_named_and_a_missing_signature_stops_what_comes_after() {
+        let by = Verification::By("the key platform".to_owned());
+        let loading = Loading { failed: None, digest: None, verification: by, active: None };
+        let status = after(&loading, None, Some(4), Timestamp::UNIX_EPOCH);
+        assert_eq!(status.conditions[1].message, "signed by the key platform");
+        assert_eq!(status.conditions[1].observed_generation, Some(4));
+        let fault = Fault { condition: "Verified", reason: "NotTrusted", message: "nobody signed".to_owned() };
+        let manifest = Some("sha256:2".to_owned());
+        let loading = Loading { failed: Some(fault), digest: manifest, verification: Verification::NotAsked, active: None };
+        let status = after(&loading, None, Some(4), Timestamp::UNIX_EPOCH);
+        let expected = [
+            ("Fetched", "True", "Succeeded"),
+            ("Verified", "False", "NotTrusted"),
+            ("Accepted", "Unknown", "NotReached"),
+            ("Compiled", "Unknown", "NotReached"),
+            ("SettingsValid", "Unknown", "NotReached"),
+            ("Ready", "False", "NotTrusted"),
+        ];
+        assert_eq!(statuses(&status), expected);
+        assert_eq!(status.candidate.unwrap().digest, "sha256:2");
+    }
+
+    #[test]
     fn a_failed_call_is_told_beside_the_steps_of_loading() {
-        let loading = Loading { failed: None, digest: None, active: None };
+        let loading = Loading { failed: None, digest: None, verification: Verification::NotAsked, active: None };
         let status = after(&loading, None, Some(1), Timestamp::UNIX_EPOCH);
         let fault = ("Trap".to_owned(), "the policy trapped".to_owned());
         let failing = with_answering(&status.conditions, Some(&fault), Timestamp::UNIX_EPOCH);
@@ -160,7 +205,8 @@ mod tests {
             version: named("0.1.0"),
             ..ActiveComponent::default()
         });
-        let loading = Loading { failed: Some(fault), digest: Some("sha256:1".to_owned()), active };
+        let loading =
+            Loading { failed: Some(fault), digest: Some("sha256:1".to_owned()), verification: Verification::NotAsked, active };
         let status = after(&loading, None, Some(2), Timestamp::UNIX_EPOCH);
         let ready = status.conditions.last().unwrap();
         assert_eq!(ready.message, "/mode: must be Required; the last good version keeps deciding");

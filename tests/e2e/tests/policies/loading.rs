@@ -22,7 +22,10 @@ async fn refused(namespace: &Namespace, spec: &Value) -> Result<(Vec<String>, St
 async fn an_unknown_setting_is_pointed_to() {
     let spec = json!({ "source": { "builtIn": "node-pool" }, "settings": { "shard": true } });
     let (verdicts, message) = refused(&namespace().await, &spec).await.unwrap();
-    assert_eq!(verdicts, ["Fetched=True", "Accepted=True", "Compiled=True", "SettingsValid=False", "Ready=False"]);
+    assert_eq!(
+        verdicts,
+        ["Fetched=True", "Verified=True", "Accepted=True", "Compiled=True", "SettingsValid=False", "Ready=False"]
+    );
     let expected = "the policy rejects its settings: /shard: unknown field `shard`, expected one of `keys`, `mode`, `shared`; \
                     correct the fields of spec.settings that are named";
     assert_eq!(message, expected);
@@ -32,7 +35,7 @@ async fn an_unknown_setting_is_pointed_to() {
 async fn a_wrong_value_is_pointed_to_with_those_that_are_possible() {
     let spec = json!({ "source": { "builtIn": "node-pool" }, "settings": { "mode": "required" } });
     let (verdicts, message) = refused(&namespace().await, &spec).await.unwrap();
-    assert_eq!(verdicts[3], "SettingsValid=False");
+    assert_eq!(verdicts[4], "SettingsValid=False");
     assert!(message.contains("/mode: unknown variant `required`, expected `Required` or `Preferred`"), "{message}");
 }
 
@@ -59,7 +62,10 @@ async fn not_accepted(component: Vec<u8>, expected: &str) {
     let namespace = namespace().await;
     let source = store(&namespace, "component", component).await.unwrap();
     let (verdicts, message) = refused(&namespace, &json!({ "source": source })).await.unwrap();
-    assert_eq!(verdicts, ["Fetched=True", "Accepted=False", "Compiled=Unknown", "SettingsValid=Unknown", "Ready=False"]);
+    assert_eq!(
+        verdicts,
+        ["Fetched=True", "Verified=True", "Accepted=False", "Compiled=Unknown", "SettingsValid=Unknown", "Ready=False"]
+    );
     assert_eq!(message, expected);
 }
 
@@ -86,7 +92,8 @@ async fn wasi_is_refused_with_the_target_that_has_none() {
 /// Checks that a source gives no component, with this message.
 async fn not_fetched(namespace: &Namespace, source: Value, expected: &str) {
     let (verdicts, message) = refused(namespace, &json!({ "source": source })).await.unwrap();
-    let nothing_reached = ["Fetched=False", "Accepted=Unknown", "Compiled=Unknown", "SettingsValid=Unknown", "Ready=False"];
+    let nothing_reached =
+        ["Fetched=False", "Verified=Unknown", "Accepted=Unknown", "Compiled=Unknown", "SettingsValid=Unknown", "Ready=False"];
     assert_eq!(verdicts, nothing_reached);
     assert_eq!(message, expected);
 }

@@ -9,7 +9,7 @@ use crate::support::verdicts;
 
 fn check(status: Option<&PolicyStatus>, name: &str) {
     let status = status.unwrap();
-    let all_good = ["Fetched=True", "Accepted=True", "Compiled=True", "SettingsValid=True", "Ready=True"];
+    let all_good = ["Fetched=True", "Verified=True", "Accepted=True", "Compiled=True", "SettingsValid=True", "Ready=True"];
     assert_eq!(verdicts(status), all_good);
     let active = status.active.as_ref().unwrap();
     assert_eq!((&active.digest[..7], active.digest.len()), ("sha256:", 71));

@@ -1,0 +1,158 @@
+//! A registry with a password, and a cluster whose operator may use it.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
+use kube::{Api, Client};
+use muster_api::PlacementPolicy;
+use muster_api::policy::PolicyStatus;
+use muster_cluster::{Cluster, Process, Program, Setup, eventually};
+use muster_e2e::PATIENCE;
+use muster_policy_oci::{Credentials, Options, PrivateKey, Pushed, Reference, Registry};
+use serde_json::{Value, json};
+
+/// The namespace of the pull secret. The chart, which is installed first, gives the operator a role there.
+pub(crate) const HOME: &str = "default";
+const PULL_SECRET: &str = "registry";
+const USER: &str = "puller";
+const PASSWORD: &str = "correct horse";
+
+static PORT: OnceLock<u16> = OnceLock::new();
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+fn registry() -> String {
+    let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_or(0, |address| address.port());
+    format!("127.0.0.1:{}", PORT.get_or_init(free))
+}
+
+/// One test's policy, and its way to the registry.
+pub(crate) struct Corner {
+    name: String,
+    client: Client,
+    registry: Registry,
+}
+
+impl Corner {
+    pub(crate) async fn new() -> Result<Self> {
+        let setup = || Setup {
+            values: json!({ "policyHost": {
+                "plainHttpRegistries": [registry()],
+                "secrets": [{ "namespace": HOME, "name": PULL_SECRET }],
+            } }),
+            ..Setup::default()
+        };
+        let cluster = Cluster::shared_as(setup).await;
+        let client = cluster.client().await?;
+        let layout = cluster.plane().layout();
+        let args = [format!("--listen={}", registry()), format!("--user={USER}"), format!("--password={PASSWORD}")];
+        let program = Program {
+            name: "registry".into(),
+            path: layout.bin.join("registry"),
+            args: args.into(),
+            env: None,
+            inputs: String::new(),
+        };
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            Process::ensure(&layout.state, &program)?;
+        }
+        eventually(PATIENCE, || async { Ok(tokio::net::TcpStream::connect(registry()).await.map(drop)?) }).await?;
+        pull_secret(&client).await?;
+        let credentials = Credentials::Basic { username: USER.to_owned(), password: PASSWORD.to_owned() };
+        let options = Options { plain_http: vec![registry()], ..Options::default() };
+        Ok(Self { name: format!("from-registry-{number}"), client, registry: Registry::new(options, &credentials)? })
+    }
+
+    pub(crate) async fn push(&self, name: &str, component: &[u8]) -> Result<Pushed> {
+        let reference: Reference = format!("{}/{name}:latest", registry()).parse()?;
+        Ok(self.registry.push(&reference, component, &BTreeMap::new()).await?)
+    }
+
+    pub(crate) async fn sign(&self, name: &str, digest: &str, key: &PrivateKey) -> Result<()> {
+        let reference: Reference = format!("{}/{name}@{digest}", registry()).parse()?;
+        self.registry.sign(&reference, key).await?;
+        Ok(())
+    }
+
+    /// A policy from the registry, with the pull secret and without a signer.
+    pub(crate) fn spec(&self, name: &str, digest: &str) -> Value {
+        json!({ "source": { "oci": {
+            "image": format!("{}/{name}", registry()),
+            "digest": digest,
+            "pullSecrets": [{ "namespace": HOME, "name": PULL_SECRET }],
+        } } })
+    }
+
+    fn api(&self) -> Api<PlacementPolicy> {
+        Api::all(self.client.clone())
+    }
+
+    /// Creates the test's policy, or replaces its spec.
+    pub(crate) async fn apply(&self, spec: &Value) -> Result<()> {
+        let object = json!({ "apiVersion": "policy.muster.dev/v1alpha1", "kind": "PlacementPolicy",
+            "metadata": { "name": self.name }, "spec": spec });
+        self.api().patch(&self.name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await?;
+        Ok(())
+    }
+
+    /// Waits until the status speaks of the present spec and its `Ready` is `ready`.
+    pub(crate) async fn await_ready(&self, ready: &str) -> Result<PolicyStatus> {
+        eventually(PATIENCE, || async {
+            let policy = self.api().get(&self.name).await?;
+            let status = policy.status.clone().with_context(|| format!("{} has no status", self.name))?;
+            ensure!(status.observed_generation == policy.metadata.generation, "{} is not judged yet", self.name);
+            let is = status.conditions.iter().find(|condition| condition.type_ == "Ready").map(|ready| ready.status.as_str());
+            ensure!(is == Some(ready), "{} is not Ready={ready}: {status:#?}", self.name);
+            Ok(status)
+        })
+        .await
+    }
+}
+
+impl Drop for Corner {
+    fn drop(&mut self) {
+        // As for namespaces: dropping can't await, and the test's runtime may be going.
+        let name = self.name.clone();
+        let deletion = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let client = Cluster::shared_as(Setup::default).await.client().await?;
+                Api::<PlacementPolicy>::all(client).delete(&name, &DeleteParams::default()).await?;
+                anyhow::Ok(())
+            })
+        });
+        let _ = deletion.join();
+    }
+}
+
+async fn pull_secret(client: &Client) -> Result<()> {
+    // That the namespace is there is what a chart with `policyHost.secrets` asks for.
+    Api::<Namespace>::all(client.clone()).get(HOME).await?;
+    let config = json!({ "auths": { registry(): { "username": USER, "password": PASSWORD } } });
+    let secret = Secret {
+        metadata: ObjectMeta { name: Some(PULL_SECRET.to_owned()), ..ObjectMeta::default() },
+        type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
+        data: Some([(".dockerconfigjson".to_owned(), ByteString(config.to_string().into_bytes()))].into()),
+        ..Secret::default()
+    };
+    let api: Api<Secret> = Api::namespaced(client.clone(), HOME);
+    api.patch(PULL_SECRET, &PatchParams::apply("test").force(), &Patch::Apply(secret)).await?;
+    Ok(())
+}
+
+/// Every condition in order, as `Type=Status`.
+pub(crate) fn verdicts(status: &PolicyStatus) -> Vec<String> {
+    status.conditions.iter().map(|condition| format!("{}={}", condition.type_, condition.status)).collect()
+}
+
+/// Reason and message of one condition.
+pub(crate) fn condition<'a>(status: &'a PolicyStatus, type_: &str) -> (&'a str, &'a str) {
+    let found = status.conditions.iter().find(|condition| condition.type_ == type_);
+    found.map_or(("", ""), |condition| (condition.reason.as_str(), condition.message.as_str()))
+}

@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::policy::args::PolicyCommand;
+
 /// What sets do, why groups are where they are, what the cluster looks like.
 #[derive(Debug, Parser)]
 #[command(name = "muster", version)]
@@ -57,6 +59,11 @@ pub(crate) enum Command {
         /// How to print it.
         #[arg(short, long, value_enum, default_value_t)]
         output: Picture,
+    },
+    /// Write, try and measure policies, with the operator's own code.
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// Completions for a shell.
     Completions {

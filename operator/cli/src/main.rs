@@ -9,6 +9,7 @@ mod args;
 mod explain;
 mod output;
 mod picture;
+mod policy;
 mod read;
 mod status;
 mod topology;
@@ -43,6 +44,7 @@ async fn run(args: Args) -> Result<()> {
             clap_complete::generate(shell, &mut Args::command(), "muster", &mut std::io::stdout());
             Ok(())
         }
+        Command::Policy { command } => policy::run(command),
         Command::Status { set: None, all_namespaces, output } => {
             let reader = Reader::connect(&args.cluster, all_namespaces).await?;
             let sets = reader.sets().await?;

@@ -139,8 +139,11 @@ pub(crate) fn accept(bytes: &[u8], kind: PolicyKind) -> Result<(), AcceptError> 
     }
 }
 
-/// Which world a component belongs to, if it belongs to one.
-pub(crate) fn kind_of(bytes: &[u8]) -> Result<PolicyKind, AcceptError> {
+/// Which world a component belongs to.
+///
+/// # Errors
+/// When it belongs to none.
+pub fn kind_of(bytes: &[u8]) -> Result<PolicyKind, AcceptError> {
     match accept(bytes, PolicyKind::Placement) {
         Ok(()) => Ok(PolicyKind::Placement),
         Err(AcceptError::OtherWorld { found, .. }) => accept(bytes, found).map(|()| found),

@@ -25,7 +25,7 @@ mod load;
 mod settings;
 mod store;
 
-pub use accept::{AcceptError, PolicyKind};
+pub use accept::{AcceptError, PolicyKind, kind_of};
 pub use breaker::{Breaker, Permit};
 pub use built_in::{BuiltIn, built_in, built_ins};
 pub use cache::CacheOptions;

@@ -1,0 +1,188 @@
+//! `muster policy check` and `inspect`.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail};
+use muster_policy_host::{EngineOptions, LoadError, Step};
+use muster_policy_kit::inspect::{Anatomy, anatomy};
+use muster_policy_kit::{Bytes, Policy, PolicyError};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::args::With;
+use super::{engine, size};
+use crate::args::Output;
+use crate::output::{self, BAD, FAINT, GOOD, STRONG, styled};
+
+/// What came of each step of loading.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Checked {
+    policy: String,
+    loads: bool,
+    steps: Vec<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    step: &'static str,
+    /// `good`, `bad`, or `skipped` after a bad one.
+    result: &'static str,
+    detail: String,
+}
+
+const STEPS: [(Step, &str); 5] = [
+    (Step::Size, "size"),
+    (Step::Accepted, "world"),
+    (Step::Compiled, "types"),
+    (Step::Described, "describe"),
+    (Step::SettingsValid, "settings"),
+];
+
+pub(super) fn check(policy: &str, with: &With, output: Output) -> Result<()> {
+    let bytes = Bytes::read(policy)?;
+    let settings = with.settings()?.unwrap_or(Value::Null);
+    let (engine, limits) = (engine()?, with.limits()?);
+    let loaded = bytes.load(&engine, limits, &settings);
+    let anatomy = anatomy(&bytes.bytes).ok();
+    let error = match &loaded {
+        Ok(_) => None,
+        Err(PolicyError::Load { error, .. }) => Some(error),
+        Err(other) => bail!("{other}"),
+    };
+    let failed = error.map(LoadError::step);
+    let steps = STEPS.into_iter().map(|(step, name)| {
+        let (result, detail) = match failed {
+            Some(failed) if failed == step => ("bad", error.map(ToString::to_string).unwrap_or_default()),
+            Some(failed) if failed < step => ("skipped", String::new()),
+            _ => ("good", detail(step, &bytes, anatomy.as_ref(), loaded.as_ref().ok())),
+        };
+        Outcome { step: name, result, detail }
+    });
+    let checked = Checked {
+        policy: bytes.origin.clone(),
+        loads: failed.is_none(),
+        steps: steps.collect(),
+        hint: error.and_then(LoadError::hint),
+    };
+    output::show(output, &checked, || render(&checked))?;
+    match failed {
+        None => Ok(()),
+        Some(_) => bail!("the operator would not load {}", bytes.origin),
+    }
+}
+
+fn detail(step: Step, bytes: &Bytes, anatomy: Option<&Anatomy>, loaded: Option<&Policy>) -> String {
+    match (step, anatomy, loaded) {
+        (Step::Size, _, _) => {
+            let most = size(EngineOptions::default().max_component_bytes);
+            format!("{} of at most {most}", size(bytes.bytes.len()))
+        }
+        (Step::Accepted, Some(anatomy), _) => {
+            let world = bytes.kind().map(|kind| kind.world()).unwrap_or_default();
+            let imports = if anatomy.imports.is_empty() { "nothing".to_owned() } else { anatomy.imports.join(", ") };
+            format!("{world}; imports {imports}")
+        }
+        (Step::Compiled, _, _) => "it compiles, and its functions are those of wit/policy.wit".to_owned(),
+        (Step::Described, _, Some(policy)) => {
+            let schema = if policy.settings_schema().is_empty() { "no settings schema" } else { "a settings schema" };
+            format!("{}, {schema}", policy.name())
+        }
+        (Step::SettingsValid, _, Some(policy)) => prepared(policy),
+        _ => String::new(),
+    }
+}
+
+/// What the policy needs.
+fn prepared(policy: &Policy) -> String {
+    let preparation = policy.preparation();
+    let mut text = match preparation.levels.as_slice() {
+        [] => "taken; it reads no level".to_owned(),
+        levels => format!("taken; it reads {}", levels.join(", ")),
+    };
+    if let Some(peers) = &preparation.peers {
+        let _ = write!(text, "; peers share {peers}");
+    }
+    if !preparation.effects.is_empty() {
+        let _ = write!(text, "; pods get {}", serde_json::json!(preparation.effects));
+    }
+    text
+}
+
+fn render(checked: &Checked) -> String {
+    let mut text = format!("{}\n", styled(STRONG, &checked.policy));
+    for Outcome { step, result, detail } in &checked.steps {
+        let sign = match *result {
+            "good" => styled(GOOD, "✓"),
+            "bad" => styled(BAD, "✗"),
+            _ => styled(FAINT, "·"),
+        };
+        let _ = writeln!(text, "{sign} {step:9} {detail}");
+    }
+    if let Some(hint) = &checked.hint {
+        let _ = writeln!(text, "            {}", styled(STRONG, hint));
+    }
+    text
+}
+
+/// A component and what it says about itself, as far as it can be asked.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inspected {
+    policy: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    world: Option<&'static str>,
+    #[serde(flatten)]
+    anatomy: Anatomy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings_schema: Option<Value>,
+    /// Why the operator would not load it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+pub(super) fn inspect(policy: &str, output: Output) -> Result<()> {
+    let bytes = Bytes::read(policy)?;
+    let anatomy = anatomy(&bytes.bytes).map_err(|why| anyhow::anyhow!("{}: {why}", bytes.origin))?;
+    let loaded = bytes.load(&engine()?, muster_policy_host::Limits::default(), &Value::Null);
+    let inspected = Inspected {
+        policy: bytes.origin.clone(),
+        world: bytes.kind().ok().map(muster_policy_host::PolicyKind::world),
+        anatomy,
+        name: loaded.as_ref().ok().map(Policy::name),
+        settings_schema: loaded.as_ref().ok().and_then(|policy| serde_json::from_str(policy.settings_schema()).ok()),
+        fault: loaded.err().map(|error| error.to_string()),
+    };
+    output::show(output, &inspected, || inspected.render())
+}
+
+impl Inspected {
+    fn render(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(text, "{} {value}", styled(STRONG, &format!("{name:10}")));
+        };
+        line("policy", self.name.as_deref().unwrap_or("(it could not be asked)"));
+        line("world", self.world.unwrap_or("none"));
+        line("digest", &self.anatomy.digest);
+        line("size", &size(self.anatomy.bytes));
+        self.anatomy.imports.iter().for_each(|import| line("import", import));
+        self.anatomy.exports.iter().for_each(|export| line("export", export));
+        self.anatomy.producers.iter().for_each(|producer| line("made with", producer));
+        for section in self.anatomy.custom_sections.iter().take(5) {
+            line("section", &format!("{} ({})", section.name, size(section.bytes)));
+        }
+        if let Some(schema) = &self.settings_schema {
+            line("settings", &format!("\n{}", serde_json::to_string_pretty(schema).unwrap_or_default()));
+        }
+        if let Some(fault) = &self.fault {
+            line("fault", &styled(BAD, fault));
+        }
+        text
+    }
+}

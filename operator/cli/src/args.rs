@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::capture::Kept;
 use crate::policy::args::PolicyCommand;
 
 /// What sets do, why groups are where they are, what the cluster looks like.
@@ -59,6 +60,11 @@ pub(crate) enum Command {
         /// How to print it.
         #[arg(short, long, value_enum, default_value_t)]
         output: Picture,
+    },
+    /// The cluster's shape (nodes, what is used, what sets hold) as a scenario file, for tests and simulations.
+    Snapshot {
+        #[command(flatten)]
+        kept: Kept,
     },
     /// Write, try and measure policies, with the operator's own code.
     Policy {

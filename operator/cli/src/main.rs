@@ -6,6 +6,7 @@
 //! It reads with its user's rights and writes nothing. What it says about room comes from the operator's own index (`muster-core`).
 
 mod args;
+mod capture;
 mod explain;
 mod output;
 mod picture;
@@ -44,7 +45,11 @@ async fn run(args: Args) -> Result<()> {
             clap_complete::generate(shell, &mut Args::command(), "muster", &mut std::io::stdout());
             Ok(())
         }
-        Command::Policy { command } => policy::run(command),
+        Command::Policy { command } => policy::run(command, &args.cluster).await,
+        Command::Snapshot { kept } => {
+            let reader = Reader::connect(&args.cluster, true).await?;
+            capture::snapshot(&reader, &kept).await
+        }
         Command::Status { set: None, all_namespaces, output } => {
             let reader = Reader::connect(&args.cluster, all_namespaces).await?;
             let sets = reader.sets().await?;

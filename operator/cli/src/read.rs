@@ -14,7 +14,7 @@ use kube::config::KubeConfigOptions;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource, ResourceExt as _};
 use muster_api::names::label;
-use muster_api::{LeaderWorkerSet, defaults};
+use muster_api::{LeaderWorkerSet, PlacementPolicy, defaults};
 use muster_core::admission::{Choice, Defaults, choose};
 use muster_core::ask;
 use muster_core::cluster::{Index, Snapshot, View};
@@ -22,6 +22,7 @@ use muster_core::observed::Observed;
 use serde::de::DeserializeOwned;
 
 use crate::args::Cluster;
+use crate::capture::{Bound, settings_of};
 
 /// A connection, and the namespace that is meant.
 pub(crate) struct Reader {
@@ -34,6 +35,8 @@ pub(crate) struct Reader {
 pub(crate) struct World {
     pub(crate) sets: Vec<Placed>,
     pub(crate) nodes: Vec<Node>,
+    /// Pods that take room.
+    pub(crate) bound: Vec<Bound>,
     index: RefCell<Index>,
     pub(crate) now: Timestamp,
 }
@@ -104,6 +107,7 @@ impl Reader {
         nodes.iter().for_each(|node| index.apply_node(node));
         pods.iter().for_each(|pod| index.apply_pod(pod));
         stateful_sets.iter().for_each(|object| index.apply_worker_set(object));
+        let bound = pods.iter().filter_map(Bound::of).collect();
         let annotations = |name: &str| {
             let found = namespaces.iter().find(|namespace| namespace.name_any() == name);
             found.map(|namespace| namespace.annotations().clone()).unwrap_or_default()
@@ -125,7 +129,13 @@ impl Reader {
             let holdings = ask::holdings(set, observed, choice, |node, key| index.node_label(node, key));
             index.replace_holdings_of_set(set.set_namespace(), set.set_name(), holdings);
         }
-        Ok(World { sets, nodes, index: RefCell::new(index), now: Timestamp::now() })
+        Ok(World { sets, nodes, bound, index: RefCell::new(index), now: Timestamp::now() })
+    }
+
+    /// The settings of a placement policy; none if there is no such object.
+    pub(crate) async fn placement_settings(&self, name: &str) -> Result<serde_json::Value> {
+        let api: Api<PlacementPolicy> = Api::all(self.client.clone());
+        Ok(settings_of(api.get_opt(name).await?))
     }
 
     fn api<K>(&self) -> Api<K>

@@ -189,7 +189,7 @@ impl One<'_> {
 }
 
 /// A decision as a sentence says it.
-pub(crate) fn in_words(decided: &Decided) -> String {
+pub fn in_words(decided: &Decided) -> String {
     let places = match (&decided.taken, decided.admit) {
         (Some(taken), _) if decided.places.len() > 1 => format!(" {taken} (of {})", decided.places.join(", ")),
         (_, Some(admit)) => format!(" {admit}"),

@@ -8,14 +8,17 @@
 //!
 //! Everything here is plain values and blocking calls; the command line prints them.
 
+pub mod bench;
+pub mod capture;
 pub mod inspect;
 mod judge;
 mod play;
 mod policy;
 pub mod properties;
 pub mod scenario;
+pub mod simulate;
 
-pub use judge::judge;
+pub use judge::{in_words, judge};
 pub use play::{Cost, Decided, Failure, Line, Refusal, Report, play};
 pub use policy::{Bytes, Policy, PolicyError};
 pub use scenario::{Fault, Scenario, ScenarioError};

@@ -9,7 +9,9 @@ use muster_api::policy::PolicySpec;
 use muster_policy_host::Limits;
 use serde_json::{Value, json};
 
+use super::simulate::Course;
 use crate::args::Output;
+use crate::capture::Kept;
 
 /// Write, try and measure policies, with the operator's own code: what passes here is what the operator does.
 ///
@@ -64,6 +66,70 @@ pub(crate) enum PolicyCommand {
         /// Seed of the generated clusters.
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        #[command(flatten)]
+        with: With,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// How long calls take, over clusters of several sizes; beside it the native rule.
+    Bench {
+        /// A component, `builtin:NAME`, or `native`.
+        policy: String,
+        /// Nodes of the generated clusters.
+        #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
+        nodes: Vec<u32>,
+        /// Units in a question (groups, for a startup policy).
+        #[arg(long, value_delimiter = ',', default_value = "1,50")]
+        units: Vec<u32>,
+        /// Calls for each figure.
+        #[arg(long, default_value_t = 300)]
+        calls: u32,
+        /// Most that a figure may be, such as p99=1ms; may be repeated.
+        #[arg(long)]
+        budget: Vec<String>,
+        /// A second policy; the ratio of the medians is shown.
+        #[arg(long)]
+        compare: Option<String>,
+        #[command(flatten)]
+        with: With,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// A set's question from the live cluster, as a scenario file.
+    Record {
+        /// Name of a LeaderWorkerSet.
+        set: String,
+        /// All its groups, as if they had no place yet; by default those that wait for one.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        kept: Kept,
+    },
+    /// Recorded questions again; with --against, what another policy decides differently.
+    Replay {
+        /// Scenario files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// A component, `builtin:NAME`, or `native`.
+        #[arg(short, long)]
+        policy: String,
+        /// Another one.
+        #[arg(long)]
+        against: Option<String>,
+        #[command(flatten)]
+        with: With,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Sets arrive, run and end, nodes fail and return: policies and the native rule compared on the same workloads.
+    Simulate {
+        /// Components or `builtin:NAME`; the native rule is always shown.
+        policies: Vec<String>,
+        #[command(flatten)]
+        course: Course,
         #[command(flatten)]
         with: With,
         /// How to print it.

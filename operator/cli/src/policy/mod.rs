@@ -1,8 +1,11 @@
 //! `muster policy`: the author's kit on the command line. What it does is in `muster-policy-kit`; here it is read and printed.
 
 pub(crate) mod args;
+mod bench;
 mod check;
+mod replay;
 mod run;
+mod simulate;
 mod test;
 
 use anyhow::Result;
@@ -11,10 +14,25 @@ use muster_policy_kit::{Bytes, Policy};
 use serde_json::Value;
 
 use self::args::PolicyCommand;
+use crate::args::Cluster;
+use crate::capture;
+use crate::read::Reader;
 
 /// Carries a command out.
-pub(crate) fn run(command: PolicyCommand) -> Result<()> {
+pub(crate) async fn run(command: PolicyCommand, cluster: &Cluster) -> Result<()> {
     match command {
+        PolicyCommand::Record { set, all, kept } => {
+            let reader = Reader::connect(cluster, false).await?;
+            capture::record(&reader, &set, all, &kept).await
+        }
+        PolicyCommand::Bench { policy, nodes, units, calls, budget, compare, with, output } => {
+            let wanted = bench::Wanted { nodes: &nodes, units: &units, calls, budgets: &budget, compare: compare.as_deref() };
+            bench::bench(&policy, &wanted, &with, output)
+        }
+        PolicyCommand::Replay { files, policy, against, with, output } => {
+            replay::replay(&files, &policy, against.as_deref(), &with, output)
+        }
+        PolicyCommand::Simulate { policies, course, with, output } => simulate::run(&policies, &course, &with, output),
         PolicyCommand::Check { policy, with, output } => check::check(&policy, &with, output),
         PolicyCommand::Inspect { policy, output } => check::inspect(&policy, output),
         PolicyCommand::Run { policy, scenario, with, output } => run::run(&policy, &scenario, &with, output),

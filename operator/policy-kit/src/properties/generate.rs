@@ -155,15 +155,19 @@ pub(crate) fn small(policy: &Policy) -> Scenario {
     large(policy, 8, 2)
 }
 
-/// So many nodes in racks of about 17, so many units of 8 pods, every rack for one unit. Wider levels have a twentieth of the
-/// domains of the next.
+/// [`cluster_of`] the policy's levels, and a question about so many units of 8 pods that are exclusive at the narrowest.
 pub fn large(policy: &Policy, nodes: u32, units: u32) -> Scenario {
     let levels = levels_of(policy);
-    let mut scenario = frame("a large cluster", &levels);
+    let exclusive = levels.iter().rev().find(|key| *key != HOSTNAME).cloned();
+    asking(cluster_of(&levels, nodes), exclusive, &format!("{units} x [1 leader, 7 worker]"))
+}
+
+/// So many nodes of 8 accelerators in racks of about 17: the domains of the narrowest level. Each wider level has a twentieth of them.
+pub fn cluster_of(levels: &[String], nodes: u32) -> Scenario {
+    let mut scenario = frame("a large cluster", levels);
     let racks = (nodes * 6 / 100).max(1);
     let inside: Vec<&String> = levels.iter().filter(|key| *key != HOSTNAME).collect();
     for rack in 0..racks {
-        let count = (nodes + rack) / racks;
         let mut domains = racks;
         let mut labels = BTreeMap::new();
         for key in inside.iter().rev() {
@@ -172,12 +176,11 @@ pub fn large(policy: &Policy, nodes: u32, units: u32) -> Scenario {
             labels.insert((*key).clone(), format!("{}-{domain:04}", &name[..name.len().min(40)]));
             domains = (domains / 20).max(1);
         }
-        let nodes = (0..count).map(|number| {
+        let nodes = (0..(nodes + rack) / racks).map(|number| {
             let (name, labels) = (Some(format!("rack{rack:04}-{number:02}")), labels.clone());
             Brief(Nodes { is: "gpu8".to_owned(), name, labels, ..Nodes::default() })
         });
         scenario.nodes.extend(nodes);
     }
-    let exclusive = inside.last().map(|key| (*key).clone());
-    asking(scenario, exclusive, &format!("{units} x [1 leader, 7 worker]"))
+    scenario
 }

@@ -12,7 +12,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use serde::Serialize;
 
-pub use generate::{large, levels_of};
+pub use generate::{cluster_of, large, levels_of};
 
 use crate::play::{Report, play};
 use crate::policy::Policy;

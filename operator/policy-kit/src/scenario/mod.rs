@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
 
+pub(crate) use cluster::pod;
 pub use format::{
     BadNode, Expect, Held, Nodes, Peer, PodKind, Quantity, Request, Resources, Scenario, Scope, StartingGroup, StartingPod,
     Startup, Template, Unit, Units, Where,
@@ -120,7 +121,8 @@ fn check(scenario: &Scenario) -> Result<(), Fault> {
         return Err(Fault::new("name", "it has none; say in a sentence what the case shows"));
     }
     match (&scenario.request, &scenario.startup) {
-        (None, None) => {
+        // Nodes alone are a snapshot.
+        (None, None) if scenario.nodes.is_empty() || !scenario.expect.is_empty() => {
             return Err(Fault::new("request", "there is no question; add `request` (placement) or `startup`"));
         }
         (Some(_), Some(_)) => {

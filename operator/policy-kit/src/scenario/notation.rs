@@ -122,7 +122,7 @@ pub(crate) fn group(text: &str) -> Result<(String, String, u32), String> {
 /// `30s`, `10m`, `500ms`, in milliseconds.
 pub(crate) fn millis(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no duration: write for example 500ms, 30s, 10m or 2h");
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    let duration: k8s_openapi::jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     u64::try_from(duration.as_millis()).map_err(|_| wrong())
 }
 

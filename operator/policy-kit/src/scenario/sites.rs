@@ -26,6 +26,11 @@ impl Sites {
         Self { levels: scenario.levels.clone(), labels: each.collect() }
     }
 
+    /// How many nodes there are.
+    pub fn node_count(&self) -> usize {
+        self.labels.len()
+    }
+
     /// The label key that a scenario means: the key itself, or what stands after its prefix.
     pub(crate) fn key(&self, field: &str, name: &str) -> Result<String, Fault> {
         let known = self.levels.iter().map(String::as_str).chain([HOSTNAME]);

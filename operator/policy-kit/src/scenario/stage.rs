@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{Node, PodSpec};
 use muster_api::names::label;
 use muster_core::cluster::{self as core_cluster, GroupId, Holding, Index, Snapshot, View};
 use muster_core::placement::{self as core, Demand, DomainId, LevelId, NodeId, ShapeId, Whereabouts};
@@ -46,22 +46,33 @@ impl Scenario {
         Ok(Sites::new(self, &cluster(self)?.nodes))
     }
 
+    /// Its nodes, and an index of them, of what is used and of what other sets hold.
+    ///
+    /// # Errors
+    /// The first field that makes no sense.
+    pub fn index(&self) -> Result<(Vec<Node>, Index), Fault> {
+        let objects = cluster(self)?;
+        let sites = Sites::new(self, &objects.nodes);
+        let mut index = Index::new();
+        objects.nodes.iter().for_each(|node| index.apply_node(node));
+        objects.pods.iter().for_each(|pod| index.apply_pod(pod));
+        self.enter_held(&mut index, &sites)?;
+        Ok((objects.nodes, index))
+    }
+
     /// Puts the scenario on stage, for a policy that needs this.
     ///
     /// # Errors
     /// The first field that makes no sense: a place that is not there, a shape that is not described.
     pub fn stage(&self, preparation: &Preparation) -> Result<Stage, Fault> {
         let request = self.request.as_ref().ok_or_else(|| Fault::new("request", "there is no question to a placement policy"))?;
-        let objects = cluster(self)?;
-        let sites = Sites::new(self, &objects.nodes);
-        let mut index = Index::new();
-        objects.nodes.iter().for_each(|node| index.apply_node(node));
-        objects.pods.iter().for_each(|pod| index.apply_pod(pod));
+        let (nodes, mut index) = self.index()?;
+        let sites = Sites::new(self, &nodes);
         let owner = owner(request.owner.as_deref())?;
         let planned = planned(self, request)?;
         let specs = self.specs(preparation)?;
         let exclusive = request.exclusive.as_deref().map(|name| sites.key("request.exclusive", name)).transpose()?;
-        self.enter_others(&mut index, &sites, request, &owner, exclusive.is_some())?;
+        enter_placed(&mut index, &sites, request, &owner, exclusive.is_some())?;
         enter_running(&mut index, &sites, &planned, &specs, &owner)?;
 
         let mut levels = preparation.levels.clone();
@@ -106,41 +117,20 @@ impl Scenario {
         each.collect()
     }
 
-    /// Groups that hold something: of other sets, of peers, and of the set itself.
-    fn enter_others(
-        &self,
-        index: &mut Index,
-        sites: &Sites,
-        request: &Request,
-        (namespace, set): &(String, String),
-        exclusive: bool,
-    ) -> Result<(), Fault> {
+    /// Groups of other sets that hold something.
+    fn enter_held(&self, index: &mut Index, sites: &Sites) -> Result<(), Fault> {
         for (position, held) in self.held.iter().enumerate() {
             let (field, held) = (format!("held[{position}]"), &held.0);
-            let (namespace, set, number) = group(&held.group).map_err(|message| Fault::new(&field, message))?;
+            let fault = |message| Fault::new(&field, message);
+            let (namespace, set, number) = group(&held.group).map_err(fault)?;
             let (level, domain) = sites.place(&field, &held.at)?;
             let mut outstanding = Vec::new();
-            for (count, name) in
-                held.pods.as_deref().map_or(Ok(Vec::new()), demands).map_err(|message| Fault::new(&field, message))?
-            {
+            for (count, name) in held.pods.as_deref().map_or(Ok(Vec::new()), demands).map_err(fault)? {
                 let name = self.shape_name(&field, &name)?;
                 outstanding.push((shape(&field, &spec(name, &self.shapes[name])?)?, count));
             }
             let group = group_id(&namespace, &set, number);
             index.hold(Holding { exclusive: !held.shared, outstanding, ..holding(group, set, level, domain) });
-        }
-        for (position, peer) in request.peers.iter().enumerate() {
-            let field = format!("request.peers[{position}]");
-            let (namespace, set, number) = group(&peer.0.group).map_err(|message| Fault::new(&field, message))?;
-            if let Some(at) = &peer.0.at {
-                let (level, domain) = sites.place(&field, at)?;
-                index.hold(holding(group_id(&namespace, &set, number), set, level, domain));
-            }
-        }
-        for (position, text) in request.placed.iter().enumerate() {
-            let field = format!("request.placed[{position}]");
-            let (number, (level, domain)) = own_place(&field, text, sites)?;
-            index.hold(Holding { exclusive, ..holding(group_id(namespace, set, number), set.clone(), level, domain) });
         }
         Ok(())
     }
@@ -155,6 +145,30 @@ impl Scenario {
             Fault::new(field, format!("there is no shape {name:?}; `shapes` has {}", listed(&known)))
         })
     }
+}
+
+/// Groups of the set and of its peers that have their place.
+fn enter_placed(
+    index: &mut Index,
+    sites: &Sites,
+    request: &Request,
+    (namespace, set): &(String, String),
+    exclusive: bool,
+) -> Result<(), Fault> {
+    for (position, peer) in request.peers.iter().enumerate() {
+        let field = format!("request.peers[{position}]");
+        let (namespace, set, number) = group(&peer.0.group).map_err(|message| Fault::new(&field, message))?;
+        if let Some(at) = &peer.0.at {
+            let (level, domain) = sites.place(&field, at)?;
+            index.hold(holding(group_id(&namespace, &set, number), set, level, domain));
+        }
+    }
+    for (position, text) in request.placed.iter().enumerate() {
+        let field = format!("request.placed[{position}]");
+        let (number, (level, domain)) = own_place(&field, text, sites)?;
+        index.hold(Holding { exclusive, ..holding(group_id(namespace, set, number), set.clone(), level, domain) });
+    }
+    Ok(())
 }
 
 fn holding(group: GroupId, set: String, level: String, domain: String) -> Holding {

@@ -1,0 +1,257 @@
+//! A live cluster as a scenario: its nodes, what is used on them, who holds what, and a set's question.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Node, PodSpec};
+use muster_core::cluster::Holding;
+use muster_core::cluster::amounts::Amounts;
+use muster_core::cluster::node::Facts;
+use serde_json::{Value, json};
+
+use crate::scenario::{Brief, Held, Nodes, PodKind, Quantity, Scenario, Template};
+
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// The shape of a cluster: the `nodes` part of a scenario, and what is held there.
+///
+/// `levels` are label keys, widest first; `used` is what pods take, by node.
+pub fn cluster(nodes: &[Node], used: &BTreeMap<String, Amounts>, holdings: &[Holding], levels: &[String]) -> Scenario {
+    let mut scenario = Scenario { name: "a captured cluster".to_owned(), levels: levels.to_vec(), ..Scenario::default() };
+    let mut facts: Vec<Facts> = nodes.iter().map(Facts::of).collect();
+    facts.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut kinds: BTreeMap<Amounts, String> = BTreeMap::new();
+    for node in &facts {
+        let count = kinds.len();
+        let kind = kinds.entry(node.allocatable.clone()).or_insert_with(|| format!("kind{}", count + 1)).clone();
+        let resources = node.allocatable.iter().map(|(name, amount)| (name.to_owned(), quantity(name, amount))).collect();
+        scenario.templates.entry(kind.clone()).or_insert(Template { resources, ..Template::default() });
+        let own = |(key, value): &(&String, &String)| *key != HOSTNAME || **value != node.name;
+        let taints = node.taints.iter().map(|taint| {
+            let value = if taint.value.is_empty() { String::new() } else { format!("={}", taint.value) };
+            format!("{}{value}:{}", taint.key, taint.effect)
+        });
+        // Every pod takes one of the pods that a node has room for; used is said in what pods request.
+        let taken =
+            used.get(&node.name).into_iter().flat_map(Amounts::iter).filter(|(name, _)| *name != muster_core::cluster::PODS);
+        scenario.nodes.push(Brief(Nodes {
+            is: kind,
+            name: Some(node.name.clone()),
+            labels: node.labels.iter().filter(own).map(|(key, value)| (key.clone(), value.clone())).collect(),
+            taints: taints.collect(),
+            used: taken.map(|(name, amount)| (name.to_owned(), Quantity(quantity(name, amount)))).collect(),
+            unready: !node.ready,
+            cordoned: node.unschedulable,
+        }));
+    }
+    scenario.held = holdings.iter().filter_map(|holding| held(holding, &facts)).map(Brief).collect();
+    scenario
+}
+
+/// Amounts are in the scheduler's unit: thousandths of `cpu`, else one.
+fn quantity(resource: &str, amount: i64) -> String {
+    if resource == "cpu" { format!("{amount}m") } else { amount.to_string() }
+}
+
+/// A holding of a domain that is there. Groups whose pods are pinned one by one hold none.
+fn held(holding: &Holding, nodes: &[Facts]) -> Option<Held> {
+    let there = nodes.iter().any(|node| node.labels.get(&holding.level) == Some(&holding.domain));
+    let index = holding.group.leader_pod.strip_prefix(&holding.set)?.strip_prefix('-')?;
+    there.then(|| Held {
+        group: format!("{}/{} {index}", holding.group.namespace, holding.set),
+        at: format!("{}={}", holding.level, holding.domain),
+        shared: !holding.exclusive,
+        pods: None,
+    })
+}
+
+/// A kind of pod with this spec, without what placement does not look at.
+pub fn pod_kind(spec: &PodSpec) -> PodKind {
+    let spec = serde_json::to_value(spec).unwrap_or_default();
+    let containers = |name: &str| {
+        let each = spec[name].as_array().into_iter().flatten().map(|container| {
+            let mut kept = json!({ "name": container["name"], "resources": container["resources"] });
+            if !container["restartPolicy"].is_null() {
+                kept["restartPolicy"] = container["restartPolicy"].clone();
+            }
+            without_nulls(kept)
+        });
+        each.collect::<Vec<_>>()
+    };
+    let mut kept = json!({ "containers": containers("containers") });
+    let beside = ["nodeSelector", "tolerations", "overhead", "resources"].map(|name| (name, spec[name].clone()));
+    for (name, value) in beside.into_iter().filter(|(_, value)| !value.is_null()) {
+        kept[name] = value;
+    }
+    if !spec["initContainers"].is_null() {
+        kept["initContainers"] = Value::Array(containers("initContainers"));
+    }
+    if !spec["affinity"]["nodeAffinity"].is_null() {
+        kept["affinity"] = json!({ "nodeAffinity": spec["affinity"]["nodeAffinity"] });
+    }
+    PodKind { spec: Some(kept), ..PodKind::default() }
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(key, value)| (key, without_nulls(value))).collect())
+        }
+        other => other,
+    }
+}
+
+/// New names for old ones, in the order in which they turn up.
+#[derive(Debug, Default)]
+struct Names(BTreeMap<String, String>);
+
+impl Names {
+    fn of(&mut self, prefix: &str, name: &str) -> String {
+        let next = self.0.len() + 1;
+        self.0.entry(name.to_owned()).or_insert_with(|| format!("{prefix}{next:04}")).clone()
+    }
+}
+
+/// The same cluster with made-up names: nodes, domains, sets and namespaces. Labels that are no levels, and that no pod selects, are left out.
+pub fn anonymised(mut scenario: Scenario) -> Scenario {
+    let selected: BTreeSet<String> = scenario.shapes.values().flat_map(selects).collect();
+    let mut domains: BTreeMap<String, Names> = BTreeMap::new();
+    let (mut nodes, mut sets, mut spaces) = (Names::default(), Names::default(), Names::default());
+    for Brief(node) in &mut scenario.nodes {
+        node.name = node.name.as_deref().map(|name| nodes.of("n", name));
+        let levels = &scenario.levels;
+        node.labels.retain(|key, _| levels.contains(key) || selected.contains(key));
+        for (key, value) in &mut node.labels {
+            // What pods select must go on being what they select.
+            if !selected.contains(key) {
+                *value = domain(&mut domains, key, value);
+            }
+        }
+    }
+    let mut group = |text: &str| {
+        let (owner, index) = text.rsplit_once(' ').unwrap_or((text, "0"));
+        let (namespace, set) = owner.split_once('/').unwrap_or(("", owner));
+        format!("{}/{} {index}", spaces.of("ns", namespace), sets.of("set", &format!("{namespace}/{set}")))
+    };
+    let mut place = |text: &str| match text.split_once('=') {
+        Some((key, value)) if !selected.contains(key) => format!("{key}={}", domain(&mut domains, key, value)),
+        _ => text.to_owned(),
+    };
+    for Brief(held) in &mut scenario.held {
+        (held.group, held.at) = (group(&held.group), place(&held.at));
+    }
+    if let Some(request) = &mut scenario.request {
+        let owner = request.owner.as_deref().map(|owner| group(&format!("{owner} 0")));
+        request.owner = owner.and_then(|owner| Some(owner.rsplit_once(' ')?.0.to_owned()));
+        request.labels.clear();
+        for text in &mut request.placed {
+            if let Some((index, at)) = text.split_once(" @ ") {
+                *text = format!("{index} @ {}", place(at));
+            }
+        }
+        for Brief(unit) in &mut request.units.0 {
+            for at in [&mut unit.current, &mut unit.previous].into_iter().flatten() {
+                at.0.nodes =
+                    at.0.nodes.iter().map(|node| if node.is_empty() { String::new() } else { nodes.of("n", node) }).collect();
+            }
+        }
+    }
+    scenario
+}
+
+fn domain(domains: &mut BTreeMap<String, Names>, key: &str, value: &str) -> String {
+    let short = key.rsplit('/').next().unwrap_or(key);
+    domains.entry(key.to_owned()).or_default().of(&format!("{}-", &short[..short.len().min(40)]), value)
+}
+
+/// Label keys that pods of a kind select.
+fn selects(kind: &PodKind) -> Vec<String> {
+    let mut keys: Vec<String> = kind.selector.keys().cloned().collect();
+    let spec = kind.spec.clone().unwrap_or_default();
+    keys.extend(spec["nodeSelector"].as_object().into_iter().flatten().map(|(key, _)| key.clone()));
+    let terms = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+    let expressions =
+        terms.as_array().into_iter().flatten().flat_map(|term| term["matchExpressions"].as_array().into_iter().flatten());
+    keys.extend(expressions.filter_map(|expression| expression["key"].as_str().map(str::to_owned)));
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use muster_core::cluster::GroupId;
+    use muster_policy_host::Preparation;
+
+    use super::*;
+    use crate::scenario::{Request, Unit, Units, parse};
+
+    fn node(name: &str, rack: &str) -> Node {
+        serde_json::from_value(json!({
+            "metadata": { "name": name, "labels": { HOSTNAME: name, "rack": rack, "secret": "project-x" } },
+            "spec": { "taints": [{ "key": "gpu", "value": "h100", "effect": "NoSchedule" }], "unschedulable": name == "b" },
+            "status": { "allocatable": { "cpu": "64", "nvidia.com/gpu": "8", "pods": "110" }, "conditions": [{ "type": "Ready", "status": "True" }] },
+        }))
+        .unwrap()
+    }
+
+    fn captured() -> Scenario {
+        let mut used = Amounts::default();
+        used.set("nvidia.com/gpu", 4);
+        used.set("cpu", 500);
+        let holding = Holding {
+            group: GroupId { namespace: "ml".to_owned(), leader_pod: "serve-3".to_owned() },
+            set: "serve".to_owned(),
+            level: "rack".to_owned(),
+            domain: "r2".to_owned(),
+            exclusive: true,
+            divided: false,
+            outstanding: Vec::new(),
+            pinned: Vec::new(),
+            subgroups: Vec::new(),
+        };
+        let mut scenario =
+            cluster(&[node("b", "r2"), node("a", "r1")], &[("a".to_owned(), used)].into(), &[holding], &["rack".to_owned()]);
+        let spec: PodSpec = serde_json::from_value(json!({
+            "containers": [{ "name": "c", "image": "secret/image", "resources": { "requests": { "nvidia.com/gpu": "4" } } }],
+            "tolerations": [{ "key": "gpu", "operator": "Exists" }],
+        }))
+        .unwrap();
+        scenario.shapes.insert("leader".to_owned(), pod_kind(&spec));
+        let units = Units(vec![Brief(Unit { pods: "[1 leader]".to_owned(), ..Unit::default() })]);
+        scenario.request =
+            Some(Request { owner: Some("ml/train".to_owned()), exclusive: Some("rack".to_owned()), units, ..Request::default() });
+        scenario.properties = true;
+        scenario
+    }
+
+    #[test]
+    fn a_cluster_is_written_and_read_back() {
+        let text = captured().to_yaml();
+        assert!(text.contains(r#"- {"is":"kind1","labels":{"rack":"r1","secret":"project-x"},"name":"a","taints":["gpu=h100:NoSchedule"],"used":{"cpu":"500m","nvidia.com/gpu":"4"}}"#), "{text}");
+        assert!(text.contains(r#"- {"at":"rack=r2","group":"ml/serve 3"}"#), "{text}");
+        assert!(!text.contains("secret/image"), "{text}");
+        let stage = parse(&text, Path::new("x")).unwrap()[0].stage(&Preparation::default()).unwrap();
+        let shape = stage.request.units[0].pods[0].shape;
+        assert_eq!(stage.snapshot.node_fit(shape)[..], [1, 0]);
+        assert_eq!(stage.snapshot.domain_holders(muster_core::placement::LevelId(0))[..], [0, 1]);
+    }
+
+    #[test]
+    fn made_up_names_tell_nothing_and_keep_the_shape() {
+        let before = captured();
+        let scenario = anonymised(before.clone());
+        let text = scenario.to_yaml();
+        for secret in ["project-x", "serve", "\"ml/", "r1", "train"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+        let fit = |scenario: &Scenario| {
+            let stage = scenario.stage(&Preparation::default()).unwrap();
+            (
+                stage.snapshot.node_fit(stage.request.units[0].pods[0].shape),
+                stage.snapshot.domain_holders(muster_core::placement::LevelId(0)),
+            )
+        };
+        assert_eq!(fit(&scenario), fit(&before));
+    }
+}

@@ -8,6 +8,7 @@ use muster_core::cluster::amounts::Amounts;
 use muster_core::cluster::node::Facts;
 use serde_json::{Value, json};
 
+use crate::scenario::notation::taint;
 use crate::scenario::{Brief, Held, Nodes, PodKind, Quantity, Scenario, Template};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -112,13 +113,21 @@ impl Names {
     }
 }
 
-/// The same cluster with made-up names: nodes, domains, sets and namespaces. Labels that are no levels, and that no pod selects, are left out.
+/// The same cluster with made-up names: nodes, domains, sets and namespaces, and values of taints where no pod could tolerate them.
+/// Labels that are no levels, and that no pod selects, are left out; keys stay.
 pub fn anonymised(mut scenario: Scenario) -> Scenario {
     let selected: BTreeSet<String> = scenario.shapes.values().flat_map(selects).collect();
     let mut domains: BTreeMap<String, Names> = BTreeMap::new();
-    let (mut nodes, mut sets, mut spaces) = (Names::default(), Names::default(), Names::default());
+    let (mut nodes, mut sets, mut spaces, mut taints) = (Names::default(), Names::default(), Names::default(), Names::default());
     for Brief(node) in &mut scenario.nodes {
         node.name = node.name.as_deref().map(|name| nodes.of("n", name));
+        if scenario.shapes.is_empty() {
+            for text in &mut node.taints {
+                let (key, value, effect) = taint(text);
+                let value = value.map(|value| format!("={}", taints.of("taint", &value))).unwrap_or_default();
+                *text = format!("{key}{value}:{}", effect.unwrap_or_default());
+            }
+        }
         let levels = &scenario.levels;
         node.labels.retain(|key, _| levels.contains(key) || selected.contains(key));
         for (key, value) in &mut node.labels {

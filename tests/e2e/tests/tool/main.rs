@@ -88,3 +88,44 @@ async fn what_is_not_there_is_said_with_the_remedy() {
     let said = muster(&site, &["topology", "--level", "example.com/nothing"]).await.unwrap_err();
     assert!(said.starts_with("error: no node has the label example.com/nothing"), "{said}");
 }
+
+#[tokio::test]
+async fn a_question_is_recorded_and_asked_again_without_the_cluster() {
+    let site = three_groups_on_two_pools().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+
+    // As the operator sees it: the two pools are held, and group 2 waits.
+    muster(&site, &["policy", "record", "serve", "-o", &path("waiting.yaml")]).await.unwrap();
+    let report: Value = serde_json::from_str(
+        &muster(&site, &["policy", "run", "native", "-s", &path("waiting.yaml"), "-o", "json"]).await.unwrap(),
+    )
+    .unwrap();
+    assert_eq!(report["decisions"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!((&report["decisions"][0]["id"], &report["decisions"][0]["decision"]), (&2.into(), &"hold".into()), "{report}");
+
+    // As if none had its place: two get a pool, and the third does not.
+    muster(&site, &["policy", "record", "serve", "--all", "-o", &path("all.yaml")]).await.unwrap();
+    let report: Value =
+        serde_json::from_str(&muster(&site, &["policy", "run", "native", "-s", &path("all.yaml"), "-o", "json"]).await.unwrap())
+            .unwrap();
+    let decisions: Vec<&str> =
+        report["decisions"].as_array().unwrap().iter().map(|decided| decided["decision"].as_str().unwrap()).collect();
+    assert_eq!(decisions, ["within", "within", "hold"], "{report}");
+}
+
+#[tokio::test]
+async fn a_snapshot_keeps_the_shape_and_no_name() {
+    let site = three_groups_on_two_pools().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_string_lossy().into_owned();
+    muster(&site, &["snapshot", "--anonymise", "--level", site.key(), "-o", &path]).await.unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    // The key of the level names the site; nothing else does.
+    let told = text.replace(site.key(), "KEY");
+    assert!(!told.contains("serve") && !told.contains(site.name()), "{told}");
+    let args =
+        ["policy", "simulate", "--cluster", &path, "--exclusive", site.key(), "--hours", "1", "--seeds", "1", "-o", "json"];
+    let outcomes: Value = serde_json::from_str(&muster(&site, &args).await.unwrap()).unwrap();
+    assert_eq!(outcomes[0]["policy"], "native", "{outcomes}");
+}

@@ -1,0 +1,163 @@
+//! `muster policy` on files alone, as an author runs it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use muster_guests::{Guest, all_into};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SCENARIO: &str = "
+name: two racks
+levels: [example.com/rack]
+templates: {gpu8: {gpu: 8}}
+nodes: [2 x gpu8 @ r1, 1 x gpu8 @ r2]
+shapes: {pod: {gpu: 8}}
+request: {exclusive: rack, units: '1 x [2 pods]'}
+expect: [{unit: 0, within: r1}]
+";
+
+/// A folder with a policy that puts every unit into the first domain, and a scenario.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(TempDir::new().unwrap());
+        desk.write("first.wasm", Guest::that(&all_into(0)).component());
+        desk.write("second.wasm", Guest::that(&all_into(1)).component());
+        desk.write("case.yaml", SCENARIO);
+        desk
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Whether it went well, what it printed, and what it complained about.
+    fn muster(&self, args: &[&str]) -> (bool, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        let output = command.arg("policy").args(args).current_dir(self.0.path()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let (_, printed, complaint) = self.muster(args);
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}{complaint}"))
+    }
+}
+
+#[test]
+fn a_good_component_is_checked_step_by_step() {
+    let (good, printed, complaint) = Desk::new().muster(&["check", "first.wasm"]);
+    assert!(good, "{printed}{complaint}");
+    let steps: Vec<&str> =
+        printed.lines().filter(|line| line.starts_with('✓')).map(|line| line[4..].split(' ').next().unwrap()).collect();
+    assert_eq!(steps, ["size", "world", "types", "describe", "settings"], "{printed}");
+    assert!(printed.contains("taken; it reads example.com/rack"), "{printed}");
+}
+
+#[test]
+fn a_bad_component_is_refused_with_the_remedy() {
+    let desk = Desk::new();
+    desk.write("module.wasm", b"\0asm\x01\0\0\0");
+    let (good, printed, complaint) = desk.muster(&["check", "module.wasm"]);
+    assert!(!good);
+    assert!(printed.contains("✗ world") && printed.contains("make it a component with `wasm-tools component new`"), "{printed}");
+    assert_eq!(complaint, "error: the operator would not load module.wasm\n");
+    let (good, _, complaint) = desk.muster(&["check", "missing.wasm"]);
+    assert!(!good && complaint.starts_with("error: reading missing.wasm: "), "{complaint}");
+}
+
+#[test]
+fn an_inspected_component_says_what_it_is() {
+    let inspected = Desk::new().json(&["inspect", "first.wasm", "-o", "json"]);
+    assert_eq!((&inspected["world"], &inspected["name"]), (&"placement-policy".into(), &"fixture 1.2.3".into()));
+    assert!(inspected["digest"].as_str().unwrap().starts_with("sha256:"));
+    assert!(inspected["exports"].as_array().unwrap().contains(&"muster:policy/lifecycle@0.1.0".into()), "{inspected}");
+}
+
+#[test]
+fn a_run_shows_decisions_and_what_the_operator_makes_of_them() {
+    let desk = Desk::new();
+    let report = desk.json(&["run", "first.wasm", "--scenario", "case.yaml", "-o", "json"]);
+    let decision = &report["decisions"][0];
+    assert_eq!(
+        (&decision["decision"], &decision["taken"], &decision["rejected"]),
+        (&"within".into(), &"rack=r1".into(), &Value::Null)
+    );
+    assert!(report["cost"]["micros"].as_f64().unwrap() > 0.0);
+    let (good, printed, complaint) = desk.muster(&["run", "second.wasm", "--scenario", "case.yaml"]);
+    assert!(!good && printed.contains("refused: unit 0: example.com/rack=r2 has room for 1 of 2 pods"), "{printed}");
+    assert_eq!(complaint, "error: the operator would refuse answers\n");
+}
+
+#[test]
+fn scenarios_pass_or_say_what_is_different() {
+    let desk = Desk::new();
+    let (good, printed, complaint) = desk.muster(&["test", "first.wasm", "--scenarios", "case.yaml", "--cases", "0"]);
+    assert!(good && printed.contains("✓ two racks  case.yaml"), "{printed}{complaint}");
+    let (good, printed, complaint) = desk.muster(&["test", "second.wasm", "--scenarios", "case.yaml", "--cases", "0"]);
+    assert!(!good);
+    assert!(
+        printed.contains("✗ two racks") && printed.contains("unit 0: expected within rack=r1, got within rack=r2"),
+        "{printed}"
+    );
+    assert_eq!(complaint, "error: 1 of 1 tests failed\n");
+}
+
+#[test]
+fn a_broken_property_comes_with_a_scenario_that_shows_it() {
+    let (good, printed, _) = Desk::new().muster(&["test", "first.wasm", "--cases", "50"]);
+    assert!(!good);
+    let broken = "✗ no answer breaks capacity or exclusivity";
+    assert!(
+        printed.contains(broken) && printed.contains("the smallest scenario that shows it") && printed.contains("    request:"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_scenario_that_is_wrong_names_the_field() {
+    let desk = Desk::new();
+    desk.write("wrong.yaml", SCENARIO.replace("exclusive", "exclusiv"));
+    let (good, _, complaint) = desk.muster(&["run", "first.wasm", "--scenario", "wrong.yaml"]);
+    assert!(!good && complaint.starts_with("error: wrong.yaml: request.exclusiv: unknown field `exclusiv`"), "{complaint}");
+}
+
+#[test]
+fn a_bench_holds_its_budget_or_fails() {
+    let desk = Desk::new();
+    let args = ["bench", "native", "--nodes", "20", "--units", "2", "--calls", "5"];
+    let (good, printed, _) = desk.muster(&[&args[..], &["--budget", "p99=10s", "--compare", "native"]].concat());
+    assert!(good && printed.lines().count() == 3, "{printed}");
+    let (good, _, complaint) = desk.muster(&[&args[..], &["--budget", "p50=0us"]].concat());
+    assert!(
+        !good && complaint.starts_with("error: over budget: p50 ") && complaint.contains("(20 nodes, 2 units)"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_replay_shows_what_another_policy_decides_differently() {
+    let desk = Desk::new();
+    let (good, printed, _) = desk.muster(&["replay", "case.yaml", "--policy", "first.wasm"]);
+    assert!(good && printed.contains("0: within rack=r1"), "{printed}");
+    let (good, printed, complaint) = desk.muster(&["replay", "case.yaml", "--policy", "first.wasm", "--against", "second.wasm"]);
+    assert!(!good && printed.contains("0: within rack=r1") && printed.contains("→ within rack=r2"), "{printed}");
+    assert_eq!(complaint, "error: 1 of 1 questions are answered differently\n");
+}
+
+#[test]
+fn a_simulation_compares_policies_and_draws_them() {
+    let desk = Desk::new();
+    let args = ["simulate", "native", "--nodes", "34", "--hours", "3", "--seeds", "1", "--plot", "curves.html"];
+    let (good, printed, complaint) = desk.muster(&args);
+    assert!(good && printed.lines().count() == 3, "{printed}{complaint}");
+    let page = std::fs::read_to_string(desk.0.path().join("curves.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("<polyline"), "{page}");
+}

@@ -36,7 +36,7 @@ fn draw(outcomes: &[Outcome], text: &mut String) -> Result<(), Box<dyn std::erro
     chart
         .configure_mesh()
         .x_desc("hours")
-        .y_label_formatter(&|share| format!("{:.0}%", share * 100.0))
+        .y_label_formatter(&|share: &f64| format!("{:.0}%", share * 100.0))
         .draw()
         .map_err(|error| error.to_string())?;
     for (number, outcome) in outcomes.iter().enumerate() {

@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Write, try and measure policies, with the operator's own code.
     Policy {
         #[command(subcommand)]
-        command: PolicyCommand,
+        command: Box<PolicyCommand>,
     },
     /// Completions for a shell.
     Completions {

@@ -45,7 +45,7 @@ async fn run(args: Args) -> Result<()> {
             clap_complete::generate(shell, &mut Args::command(), "muster", &mut std::io::stdout());
             Ok(())
         }
-        Command::Policy { command } => policy::run(command, &args.cluster).await,
+        Command::Policy { command } => policy::run(*command, &args.cluster).await,
         Command::Snapshot { kept } => {
             let reader = Reader::connect(&args.cluster, true).await?;
             capture::snapshot(&reader, &kept).await

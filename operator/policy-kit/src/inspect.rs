@@ -72,7 +72,7 @@ pub fn anatomy(bytes: &[u8]) -> Result<Anatomy, String> {
             _ => {}
         }
     }
-    anatomy.custom_sections.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+    anatomy.custom_sections.sort_by_key(|section| std::cmp::Reverse(section.bytes));
     Ok(anatomy)
 }
 

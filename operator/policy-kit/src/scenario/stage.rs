@@ -93,6 +93,7 @@ impl Scenario {
             for_groups: planned.iter().map(|planned| group_id(&owner.0, &owner.1, planned.id)).collect(),
             divided: false,
             avoid: BTreeSet::new(),
+            inside: Vec::new(),
         };
         let snapshot = index.snapshot(view.clone());
         let mut asked = core::Request {

@@ -270,6 +270,7 @@ impl<'a> Run<'a> {
             for_groups: members.iter().map(|group| self.id(*group)).collect(),
             divided: false,
             avoid: BTreeSet::new(),
+            inside: Vec::new(),
         };
         let snapshot = self.index.snapshot(view.clone());
         let request = self.request(set, members, &snapshot);
@@ -337,13 +338,13 @@ impl<'a> Run<'a> {
             Some(assignment) => (assignment.instructions.pins.clone(), ranks(assignment, size)),
             None => (Vec::new(), vec![None; size]),
         };
-        for rank in 0..size {
+        for (rank, own) in by_rank.iter().enumerate() {
             let room = self.room(group);
             let fits = |name: &String| room.get(name).is_some_and(|slots| *slots > 0);
             let node = match (pins.get(rank), assignment) {
                 (Some(pin), _) => Some(pin.clone()).filter(fits),
                 (None, Some(assignment)) => {
-                    let good = |name: &&String| fits(name) && self.matches(name, assignment, by_rank[rank].as_ref());
+                    let good = |name: &&String| fits(name) && self.matches(name, assignment, own.as_ref());
                     room.keys().find(good).cloned()
                 }
                 (None, None) => {

@@ -97,7 +97,10 @@ impl Workload {
             // Each node has its own dice, so that more sets don't make other nodes fail.
             let mut random = Rng::with_seed(plan.seed ^ (node as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
             let mut from = 0.0;
-            while plan.failure > 0.0 {
+            if plan.failure <= 0.0 {
+                continue;
+            }
+            loop {
                 from += exponential(&mut random, plan.failure);
                 if from >= plan.horizon {
                     break;

@@ -74,6 +74,9 @@ struct Offer<'a> {
     pods: &'a [Demand],
     /// Free domains that fit, best first.
     domains: Vec<DomainId>,
+    /// How many of the first of them are known to be taken. What is taken stays so, and without this every unit would walk past
+    /// the domains of all units before it.
+    passed: usize,
     /// Why nothing is left, once that is so.
     nothing: Option<Reason>,
 }
@@ -111,9 +114,7 @@ impl<'a> Search<'a> {
         }
         let offer = self.offer(unit);
         if self.offers[offer].nothing.is_none() {
-            let free = self.offers[offer].domains.iter().copied().filter(|domain| !self.taken.contains_key(domain));
-            let free: Vec<DomainId> = free.collect();
-            if let Some(domain) = free.into_iter().find(|domain| self.take(unit, *domain)) {
+            if let Some(domain) = self.take_first(unit, offer) {
                 let message = format!("{} is the smallest free domain that fits", self.named(domain));
                 return answer(unit, self.within(domain), "BestFit", message);
             }
@@ -123,6 +124,19 @@ impl<'a> Search<'a> {
         Answer::new(unit.id, Decision::Hold { retry_ms: RETRY_MS }, reason)
     }
 
+    /// Takes the first domain of the offer that is free and good for the unit.
+    fn take_first(&mut self, unit: &Unit, offer: usize) -> Option<DomainId> {
+        let Offer { domains, passed, .. } = &mut self.offers[offer];
+        *passed += domains[*passed..].iter().take_while(|domain| self.taken.contains_key(domain)).count();
+        for position in *passed..domains.len() {
+            let domain = self.offers[offer].domains[position];
+            if !self.taken.contains_key(&domain) && self.take(unit, domain) {
+                return Some(domain);
+            }
+        }
+        None
+    }
+
     /// Position of the offer for the unit's demand. Subgroups are a part of it: those of one set with the same pods differ only in
     /// what earlier incarnations have left behind.
     fn offer(&mut self, unit: &'a Unit) -> usize {
@@ -130,7 +144,7 @@ impl<'a> Search<'a> {
         self.offers.iter().position(like).unwrap_or_else(|| {
             let domains = self.snapshot.best_domains(self.level, &unit.pods, true, u32::MAX);
             let domains = domains.into_iter().map(DomainId).collect();
-            self.offers.push(Offer { pods: &unit.pods, domains, nothing: None });
+            self.offers.push(Offer { pods: &unit.pods, domains, passed: 0, nothing: None });
             self.offers.len() - 1
         })
     }

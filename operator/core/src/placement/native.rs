@@ -113,11 +113,11 @@ impl<'a> Search<'a> {
             return answer(unit, self.within(domain), "Kept", message);
         }
         let offer = self.offer(unit);
-        if self.offers[offer].nothing.is_none() {
-            if let Some(domain) = self.take_first(unit, offer) {
-                let message = format!("{} is the smallest free domain that fits", self.named(domain));
-                return answer(unit, self.within(domain), "BestFit", message);
-            }
+        if self.offers[offer].nothing.is_none()
+            && let Some(domain) = self.take_first(unit, offer)
+        {
+            let message = format!("{} is the smallest free domain that fits", self.named(domain));
+            return answer(unit, self.within(domain), "BestFit", message);
         }
         let reason = self.offers[offer].nothing.clone().unwrap_or_else(|| self.why_nothing(unit));
         self.offers[offer].nothing = Some(reason.clone());

@@ -48,7 +48,8 @@ fn a_scenario_becomes_what_the_operator_looks_at() {
     assert_eq!(names, ["gpu8-0", "lonely", "z1-r1-0", "z1-r1-1"]);
     assert_eq!(snapshot.domain_holders(LevelId(1))[..], [0, 1]);
     let worker = stage.request.units[0].pods[1].shape;
-    assert_eq!(snapshot.node_fit(worker)[..], [0, 1, 2, 2]);
+    // The cordoned one has no room, and the lonely one is kept by the group that holds its rack.
+    assert_eq!(snapshot.node_fit(worker)[..], [0, 0, 2, 2]);
     assert_eq!(stage.request.exclusive, Some(LevelId(1)));
     assert_eq!(stage.request.units.iter().map(|unit| (unit.id, unit.size())).collect::<Vec<_>>(), [(0, 3), (1, 3)]);
     assert_eq!((stage.request.bad_nodes[0].node, stage.request.bad_nodes[0].age_ms), (NodeId(1), 600_000));

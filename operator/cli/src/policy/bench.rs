@@ -63,12 +63,15 @@ fn exceeded(measured: &Measured, budgets: &[(String, f64)]) -> Vec<String> {
 fn render(all: &[Measured], own: usize) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["POLICY", "NODES", "UNITS", "P50", "P99", "MAX", "INSTANTIATE", "MEMORY", "NATIVE", "RATIO"]);
+    let mut header = vec!["POLICY", "NODES", "UNITS", "P50", "P99", "MAX", "INSTANTIATE", "MEMORY", "NATIVE"];
+    let compared = own < all.len();
+    header.extend(compared.then_some("RATIO"));
+    table.set_header(header);
     for (position, measured) in all.iter().enumerate() {
         let native = measured.native.map(duration).unwrap_or_default();
         // The second policy is compared with the first at the same question.
-        let ratio = position.checked_sub(own).map(|twin| format!("{:.2}", measured.p50 / all[twin].p50)).unwrap_or_default();
-        table.add_row([
+        let ratio = position.checked_sub(own).map(|twin| format!("{:.2}", measured.p50 / all[twin].p50));
+        let mut row = vec![
             measured.policy.clone(),
             measured.nodes.to_string(),
             measured.units.to_string(),
@@ -78,8 +81,9 @@ fn render(all: &[Measured], own: usize) -> String {
             duration(measured.instantiate),
             size(measured.peak_memory_bytes),
             native,
-            ratio,
-        ]);
+        ];
+        row.extend(compared.then(|| ratio.unwrap_or_default()));
+        table.add_row(row);
     }
     table.trim_fmt()
 }

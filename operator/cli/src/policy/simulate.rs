@@ -65,6 +65,8 @@ pub(super) fn run(policies: &[String], course: &Course, with: &With, output: Out
         Some(file) => read(file)?.remove(0),
         None => {
             let mut levels: Vec<String> = loaded.iter().flat_map(|policy| policy.preparation().levels).collect();
+            // The narrowest level has the racks, and that is where sets are to be exclusive.
+            levels.retain(|key| course.exclusive.as_ref() != Some(key));
             levels.extend(course.exclusive.clone());
             let mut seen = std::collections::BTreeSet::new();
             levels.retain(|key| seen.insert(key.clone()));

@@ -69,7 +69,8 @@ pub fn check(policy: &Policy, effort: Effort) -> Result<Vec<Verdict>, LoadError>
             alone("a cluster without nodes is no reason to fail", &patient, &generate::without_nodes(&patient)),
             alone("nodes without labels are no reason to fail", &patient, &generate::without_labels(&patient)),
             unknown_shape(&patient),
-            in_time(policy, own.deadline()),
+            // A host that was built without optimisation answers a policy's questions many times slower than the operator.
+            if cfg!(debug_assertions) { in_time(&patient, Limits::DEADLINE_RANGE.1) } else { in_time(policy, own.deadline()) },
         ],
         Policy::Startup(_) => {
             vec![startup::over_groups(&patient, effort), startup::no_groups(&patient), startup::in_time(policy)]

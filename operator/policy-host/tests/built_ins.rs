@@ -16,6 +16,7 @@ use muster_core::cluster::{Index, Shape, Snapshot, View};
 use muster_core::placement::{Decision, Demand, Request, ShapeId, Unit};
 use muster_core::startup::{Group, Phase, Pod};
 use muster_policy_host::{Limits, LoadError, PlacementComponent, built_in, built_ins};
+use rstest::rstest;
 use serde_json::json;
 
 const POOL: &str = "cloud.google.com/gke-nodepool";
@@ -127,13 +128,22 @@ fn workers_wait_for_their_leader() {
     assert_eq!(admitted, [1, 2]);
 }
 
-#[test]
-fn fifty_groups_over_ten_thousand_nodes_are_answered_in_time() {
-    let Some(component) = node_pool(&json!({})) else { return };
-    let component = component.unwrap();
+#[rstest]
+#[case::node_pool("node-pool", json!({}))]
+#[case::exclusive("exclusive", json!({}))]
+#[case::sticky_avoid("sticky-avoid", json!({}))]
+#[case::tpu_slice("tpu-slice", json!({}))]
+fn fifty_groups_over_ten_thousand_nodes_are_answered_in_time(#[case] name: &str, #[case] settings: serde_json::Value) {
+    let Some(bytes) = embedded(name) else { return };
+    let component = fixtures::engine().load_placement(bytes, Limits::default(), &settings).unwrap();
     let names: Vec<String> = (0..600).map(|pool| format!("pool-{pool:03}")).collect();
     let pools: Vec<_> = names.iter().map(|name| (name.as_str(), 17)).collect();
-    let snapshot = view(&mut cluster(&pools), &component);
+    let mut index = cluster(&pools);
+    let mut levels = component.preparation().levels.clone();
+    if !levels.iter().any(|level| level == POOL) {
+        levels.push(POOL.to_owned());
+    }
+    let snapshot = index.snapshot(View { levels, shapes: vec![gpu_shape()], namespace: "default".to_owned(), ..View::default() });
     let request = vllm(&snapshot, 50);
     let first = component.place(&snapshot, &request);
     assert_eq!(first.result.as_ref().map(Vec::len), Ok(50), "{first:?}");
@@ -142,7 +152,7 @@ fn fifty_groups_over_ten_thousand_nodes_are_answered_in_time() {
     times.sort_by_key(|outcome| outcome.duration);
     let (median, worst) = (&times[10], &times[19]);
     println!(
-        "50 groups, {} nodes: first {:?}; then median {:?} (instantiate {:?}), worst {:?}, peak {} KiB, all {:?}",
+        "{name}: 50 groups, {} nodes: first {:?}; then median {:?} (instantiate {:?}), worst {:?}, peak {} KiB, all {:?}",
         snapshot.node_count(),
         first.duration,
         median.duration,

@@ -1,6 +1,6 @@
 //! From a request to answers: keep, else best fit, else hold with numbers.
 
-use muster_placement_sdk::{Answer, Cluster, Decision, Domains, Obstacle, Request, Unit};
+use muster_placement_sdk::{Answer, Cluster, Decision, Demand, Domains, Obstacle, Request, Unit};
 
 /// The host asks again sooner if the cluster changes.
 const RETRY_MS: u32 = 30_000;
@@ -22,13 +22,22 @@ pub(crate) fn place<C: Cluster>(cluster: &C, request: &Request) -> Vec<Answer> {
     let key = cluster.levels().get(level as usize).cloned().unwrap_or_default();
     let mut domains = Domains::new(cluster, level, true);
     let kept: Vec<_> = request.units.iter().map(|unit| domains.keep(&unit.pods, unit.current.as_ref())).collect();
-    let chosen: Vec<_> = request.units.iter().zip(&kept).map(|(unit, kept)| kept.or_else(|| domains.best(&unit.pods))).collect();
-    let each = request.units.iter().zip(kept.into_iter().zip(chosen));
-    let answers = each.map(|(unit, (kept, chosen))| match chosen {
+    // By demand: why nothing is left. Nothing that was given away comes back, so that the first reason stays true.
+    let mut shortages: Vec<(&[Demand], Obstacle, String)> = Vec::new();
+    let mut choices = Vec::with_capacity(request.units.len());
+    for (unit, kept) in request.units.iter().zip(kept) {
+        let chosen = kept.or_else(|| domains.best(&unit.pods));
+        if chosen.is_none() && !shortages.iter().any(|(pods, ..)| *pods == unit.pods) {
+            let (obstacle, message) = domains.shortage(&key, &unit.pods);
+            shortages.push((&unit.pods, obstacle, message));
+        }
+        choices.push((chosen, kept.is_some()));
+    }
+    let answers = request.units.iter().zip(choices).map(|(unit, (chosen, kept))| match chosen {
         Some(domain) => {
             let named = format!("{key}={}", cluster.domain_name(level, domain));
             let mut places = vec![domains.location(domain)];
-            if kept.is_some() {
+            if kept {
                 return Answer::new(unit, Decision::Within(places), "Kept", format!("stays in {named}"));
             }
             places.extend(domains.spare(&unit.pods, SPARE));
@@ -36,8 +45,9 @@ pub(crate) fn place<C: Cluster>(cluster: &C, request: &Request) -> Vec<Answer> {
             Answer::new(unit, Decision::Within(places), "BestFit", message)
         }
         None => {
-            let (obstacle, message) = domains.shortage(&key, &unit.pods);
-            Answer::new(unit, Decision::Hold(RETRY_MS), code(obstacle), message)
+            let known = shortages.iter().find(|(pods, ..)| *pods == unit.pods);
+            let (code, message) = known.map_or(("NoDomain", ""), |(_, obstacle, message)| (code(*obstacle), message.as_str()));
+            Answer::new(unit, Decision::Hold(RETRY_MS), code, message)
         }
     });
     answers.collect()

@@ -22,5 +22,4 @@ mod startup;
 mod subgroups;
 mod templates;
 mod tpu;
-mod turns;
 mod unplaceable;

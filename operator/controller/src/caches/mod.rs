@@ -8,7 +8,6 @@
 
 mod pod_groups;
 pub(crate) mod prune;
-mod queue;
 mod shelf;
 mod watch;
 
@@ -60,8 +59,6 @@ pub(crate) struct Caches {
     /// PodGroups, if gang scheduling is on.
     pub(crate) pod_groups: Option<PodGroups>,
     index: Mutex<Index>,
-    /// Whose turn it is to be placed.
-    pub(crate) queue: queue::Queue,
     index_moved: tokio::sync::watch::Sender<u64>,
     policies_moved: tokio::sync::watch::Sender<u64>,
     due: mpsc::UnboundedSender<SetRef>,
@@ -110,7 +107,6 @@ impl Caches {
             startup_policies: Shelf::default(),
             pod_groups: gangs.map(PodGroups::new),
             index: Mutex::new(Index::new()),
-            queue: queue::Queue::default(),
             index_moved: tokio::sync::watch::Sender::new(0),
             policies_moved: tokio::sync::watch::Sender::new(0),
             due,
@@ -183,8 +179,7 @@ impl Caches {
     pub(crate) fn put_pod(&self, pod: Pod) {
         let pod = prune::pod(pod);
         self.update_index(|index| index.apply_pod(&pod));
-        if let Some(set) = shelf::set_of(&pod.metadata) {
-            self.queue.put(SetRef::new(&set).within(pod.metadata.namespace.as_deref().unwrap_or_default()), &pod);
+        if shelf::set_of(&pod.metadata).is_some() {
             self.pods.put(pod);
         }
     }
@@ -376,9 +371,6 @@ impl Sink<Pod> for Pods {
     fn take(&mut self, namespace: &str, name: &str) {
         self.caches.update_index(|index| index.remove_pod(namespace, name));
         if let Some(pod) = self.caches.pods.take(namespace, name) {
-            if let Some(set) = shelf::set_of(&pod.metadata) {
-                self.caches.queue.take(&SetRef::new(&set).within(namespace), name);
-            }
             owner_due(&self.caches, &pod.metadata);
         }
     }

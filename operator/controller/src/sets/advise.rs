@@ -117,9 +117,6 @@ impl Advising<'_> {
             }
             return unplaced;
         }
-        if let Some(first) = self.rival() {
-            return self.after(&first, waiting, advised);
-        }
         let (fresh, moved): (Vec<_>, Vec<_>) = waiting.iter().cloned().partition(|question| self.avoided(question).is_empty());
         let batches = std::iter::once(fresh).chain(moved.into_iter().map(|question| vec![question]));
         for batch in batches.filter(|batch| !batch.is_empty()) {
@@ -127,29 +124,6 @@ impl Advising<'_> {
             self.place_batch(&batch, avoid, advised, &mut unplaced).await;
         }
         unplaced
-    }
-
-    /// Another set that goes first. Otherwise it is this set's turn, and the ones behind it may know.
-    fn rival(&self) -> Option<SetRef> {
-        let own = SetRef::from_obj(self.set);
-        let (freed, generation) = self.cx.caches.update_index(|index| (index.freed(), index.generation()));
-        let rival = self.cx.caches.queue.ahead_of(&own, freed, self.now);
-        if rival.is_none() {
-            self.cx.caches.queue.asked(&own, generation);
-        }
-        rival
-    }
-
-    /// All groups wait for a moment, until the other set has been asked about.
-    fn after(&self, first: &SetRef, waiting: &[Question<'_>], advised: &mut Advised) -> HashSet<String> {
-        self.cx.caches.make_due(first.clone());
-        advised.recheck_within(Duration::from_millis(200));
-        let message = format!("{first} is more important or older and goes first");
-        for question in waiting {
-            let reason = Reason { code: "AfterOthers".to_owned(), message: message.clone() };
-            advised.advice.placements.insert(question.group, Placement::Hold(reason));
-        }
-        waiting.iter().map(|question| pods::uid(question.leader).to_owned()).collect()
     }
 
     async fn place_batch(

@@ -43,8 +43,6 @@ pub struct Index {
     fits: Fits,
     past: Arc<Past>,
     failures: Failures,
-    /// The generation at which room was freed last.
-    freed: u64,
     now: Option<Timestamp>,
     recent: Vec<Snapshot>,
 }
@@ -53,16 +51,6 @@ impl Index {
     /// An index of nothing.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// The generation that freed room last: a pod or a promise has gone, or a node has changed. What only takes room does not count.
-    pub fn freed(&self) -> u64 {
-        self.freed
-    }
-
-    fn frees(&mut self) {
-        self.generation += 1;
-        self.freed = self.generation;
     }
 
     /// Tells the time. The index has no clock; what it remembers of failures is dated by this.
@@ -113,7 +101,7 @@ impl Index {
                 self.rows_moved();
             }
         }
-        self.frees();
+        self.generation += 1;
     }
 
     /// Forgets a node. Pods that are still bound to it stay in their groups.
@@ -125,7 +113,7 @@ impl Index {
             self.elsewhere.insert(name.to_owned(), node.used.clone());
         }
         self.rows_moved();
-        self.frees();
+        self.generation += 1;
     }
 
     /// Enters a pod or what is new about it.
@@ -152,7 +140,6 @@ impl Index {
         if known.as_deref() == Some(&facts) {
             return;
         }
-        let ends = known.as_ref().is_some_and(|known| !known.requests.is_empty() && facts.requests.is_empty());
         let facts = Arc::new(facts);
         // Entered before the old facts leave, so that a group whose only pod changes does not end in between.
         if facts.member.is_some() {
@@ -167,7 +154,7 @@ impl Index {
         }
         self.take(&facts, 1);
         self.pods.insert(key, facts);
-        if ends { self.frees() } else { self.generation += 1 }
+        self.generation += 1;
     }
 
     /// Keeps in mind where a pod was whose successor of the same name came before its end was seen, and that a pod failed.
@@ -190,7 +177,7 @@ impl Index {
         if known.member.is_some() {
             Arc::make_mut(&mut self.ledger).leave(name, &known);
         }
-        self.frees();
+        self.generation += 1;
     }
 
     /// Enters a holding, or replaces the one its group has.
@@ -205,7 +192,7 @@ impl Index {
     pub fn release(&mut self, group: &GroupId) {
         if self.holding(group).is_some() {
             Arc::make_mut(&mut self.ledger).release(group);
-            self.frees();
+            self.generation += 1;
         }
     }
 

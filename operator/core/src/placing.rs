@@ -176,7 +176,10 @@ pub fn settle(
     for answer in answers {
         match checker.apply(answer) {
             Ok(Checked::Assigned(assignment)) => match commit(index, set, asked, answer.unit, &assignment) {
-                Ok(()) => drop(settled.placed.insert(answer.unit, Placement::Place(record(by, &assignment, &answer.reason)))),
+                Ok(()) => {
+                    let reason = reason_for(snapshot, answer, &assignment);
+                    settled.placed.insert(answer.unit, Placement::Place(record(by, &assignment, &reason)));
+                }
                 Err(rejection) => drop(settled.rejected.insert(answer.unit, rejection)),
             },
             Ok(Checked::Unconstrained(instructions)) => {
@@ -266,6 +269,23 @@ fn record(by: &str, assignment: &Assignment, reason: &Reason) -> Record {
         released: false,
         instructions: assignment.instructions.clone(),
         reason: reason.clone(),
+    }
+}
+
+/// The policy's reason, which speaks of its first choice, and a word about it where that was not to be had.
+fn reason_for(snapshot: &Snapshot, answer: &Answer, assignment: &Assignment) -> Reason {
+    let first = match &answer.decision {
+        Decision::Within(places) => places.first(),
+        _ => None,
+    };
+    let key = first.and_then(|place| snapshot.levels().get(place.level.0 as usize));
+    let name = first.and_then(|place| snapshot.domain_name(place.level, place.domain));
+    match key.zip(name) {
+        Some((key, name)) if assignment.selector.get(key).map(String::as_str) != Some(name) => {
+            let message = format!("{}; it was not to be had there, and this is the next choice", answer.reason.message);
+            Reason { message, ..answer.reason.clone() }
+        }
+        _ => answer.reason.clone(),
     }
 }
 

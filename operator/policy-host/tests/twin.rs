@@ -150,6 +150,8 @@ fn request(case: &Case, snapshot: &Snapshot) -> Request {
 fn in_words(answers: &[Answer]) -> Vec<String> {
     let word = |answer: &Answer| match &answer.decision {
         Decision::Within(places) => format!("{} within {:?}: {}", answer.unit, places.first(), answer.reason.code),
+        // The native rule knows of every domain why it is none; the policy has fewer words for that.
+        Decision::Hold { .. } => format!("{} holds", answer.unit),
         other => format!("{} {other:?}: {}", answer.unit, answer.reason.code),
     };
     answers.iter().map(word).collect()

@@ -18,13 +18,17 @@ pub(super) fn check(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>, verdic
             (!is_label_key(value)).then(|| FieldError::invalid(path, value, detail))
         });
     }
-    for key in [annotation::PLACEMENT_POLICY, annotation::STARTUP_POLICY] {
-        check_annotation(set, old, key, verdict, |path, value| {
-            let detail = "must be the name of a policy object: lower case letters, digits, '-' and '.'; \
-                          remove the annotation to use the default";
-            (!is_dns1123_subdomain(value)).then(|| FieldError::invalid(path, value, detail))
-        });
-    }
+    check_annotation(set, old, annotation::PLACEMENT_POLICY, verdict, |path, value| {
+        let detail = "must be the name of a policy object, or several separated by commas: lower case letters, digits, '-' and '.'; \
+                      remove the annotation to use the default";
+        let good = value.split(',').all(|name| is_dns1123_subdomain(name.trim()));
+        (!good).then(|| FieldError::invalid(path, value, detail))
+    });
+    check_annotation(set, old, annotation::STARTUP_POLICY, verdict, |path, value| {
+        let detail = "must be the name of a policy object: lower case letters, digits, '-' and '.'; \
+                      remove the annotation to use the default";
+        (!is_dns1123_subdomain(value)).then(|| FieldError::invalid(path, value, detail))
+    });
     check_annotation(set, old, annotation::REVISION_HISTORY_LIMIT, verdict, |path, value| {
         let detail = "must be a number of revisions, 0 or more; remove the annotation to keep 10";
         value.parse::<u32>().is_err().then(|| FieldError::invalid(path, value, detail))

@@ -178,7 +178,8 @@ fn a_set_does_not_grow_until_its_name_is_too_long() {
 #[case(
     "muster.dev/placement-policy",
     "Node_Pool",
-    "must be the name of a policy object: lower case letters, digits, '-' and '.'; remove the annotation to use the default"
+    "must be the name of a policy object, or several separated by commas: lower case letters, digits, '-' and '.'; \
+     remove the annotation to use the default"
 )]
 fn an_annotation_that_says_nothing_is_refused(#[case] key: &str, #[case] value: &str, #[case] detail: &str) {
     let set = with(&[("/metadata/annotations", json!({key: value}))]);

@@ -184,10 +184,10 @@ async fn a_policy_chooses_the_groups_domain_and_the_core_seats_its_subgroups_ins
     let set = apart(&site, "vllm", 1, 4, 2).exclusive(site.key()).annotated("muster.dev/placement-policy", site.name());
     site.apply(&set.manifest()).await?;
     await_ready(&site, "vllm").await?;
-    // The policy knows no subgroups and would take the pool that the group fills; there the second one has no rack.
+    // The policy knows no subgroups and would rather take the pool that the group fills; there the second one has no rack.
     assert_eq!(each_subgroup_alone(&site, "vllm", 2).await?, ["a1", "a2"].map(str::to_owned).into());
     let events = site.events("vllm").await?;
-    let told = |event: &String| event.contains("PolicyAnswerRejected") && event.contains("room for 1 of 2 subgroups");
+    let told = |event: &String| event.contains("GroupPlaced") && event.contains("and this is the next choice");
     assert!(events.iter().any(told), "{events:#?}");
 
     site.racks("c", &[("c1", 2), ("c2", 2)]).await?;

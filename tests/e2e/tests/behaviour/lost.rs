@@ -179,7 +179,8 @@ async fn a_group_waits_for_a_pod_that_does_not_go_and_names_it() -> Result<()> {
         Ok(())
     })
     .await?;
-    namespace.has_event("stuck", "TerminationBlocked").await?;
+    // The event is written after the status.
+    eventually(PATIENCE, || async { namespace.has_event("stuck", "TerminationBlocked").await.map(drop) }).await?;
     // Until it is gone there is no next group: the leader goes last.
     ensure!(uids(&namespace, "stuck").await?.get("stuck-0") == before.get("stuck-0"), "the next group came too early");
     namespace.kubectl(&["patch", "pod", "stuck-0-2", "--type=merge", "-p", r#"{"metadata": {"finalizers": null}}"#]).await?;

@@ -44,7 +44,8 @@ pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan:
         None => Gang::Ready,
         Some(Provider::Volcano) => volcano(inputs, group, leader, plan),
         Some(Provider::Kubernetes) => {
-            kubernetes(inputs, leader, min_member(inputs, leader, advised, size_of(leader, inputs.set)), plan)
+            let min_count = min_member(inputs, leader, advised, size_of(leader, inputs.set));
+            kubernetes(inputs, group, leader, min_count, plan)
         }
     }
 }
@@ -76,8 +77,10 @@ fn volcano(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, plan: &mut Plan
     Gang::Ready
 }
 
-fn kubernetes(inputs: &Inputs<'_>, leader: &Pod, min_count: u32, plan: &mut Plan) -> Gang {
-    let served = is_served(inputs, pods::node(leader).is_none(), plan);
+fn kubernetes(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, min_count: u32, plan: &mut Plan) -> Gang {
+    // The scheduler may have been quicker than we: a group whose workers are still to come is as new as one whose leader is unbound.
+    let fresh = pods::node(leader).is_none() || (group.worker_set.is_none() && size_of(leader, inputs.set) > 1);
+    let served = is_served(inputs, fresh, plan);
     // A leader that was admitted while there was no such API is scheduled by itself, and so are its workers.
     let Some(name) = gang::own_name(leader).filter(|_| served) else { return Gang::Ready };
     let existing = inputs.observed.pod_groups.get(name).filter(|existing| is_ours(existing, leader));

@@ -9,6 +9,7 @@ use muster_api::policy::PolicySpec;
 use muster_policy_host::Limits;
 use serde_json::{Value, json};
 
+use super::registry::{Spoken, Trusted};
 use super::simulate::Course;
 use crate::args::Output;
 use crate::capture::Kept;
@@ -18,6 +19,32 @@ use crate::capture::Kept;
 /// A policy is named by its file, or by `builtin:NAME`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
+    /// A new project that builds and passes its test as it is.
+    New {
+        /// The policy's name: small letters, digits and dashes.
+        name: String,
+        /// rust, go, js, python or c.
+        #[arg(short, long)]
+        lang: String,
+        /// A startup policy; by default a placement policy.
+        #[arg(long)]
+        startup: bool,
+        /// The folder; by default one of the policy's name.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Builds a project into a component that imports nothing but Muster's interfaces.
+    Build {
+        /// The project: a folder with policy.toml.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// The component's file; by default target/NAME.wasm in the project.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Whether the operator would load it: world, imports, size, types, settings.
     Check {
         /// A component, or `builtin:NAME`.
@@ -28,10 +55,12 @@ pub(crate) enum PolicyCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// What it is: world, imports, exports, producers, digest, settings schema.
+    /// What it is: world, imports, exports, producers, digest, settings schema; of a registry's, annotations too.
     Inspect {
-        /// A component, or `builtin:NAME`.
+        /// A component, `builtin:NAME`, or `oci://REGISTRY/REPOSITORY:TAG`.
         policy: String,
+        #[command(flatten)]
+        spoken: Spoken,
         /// How to print it.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -132,6 +161,65 @@ pub(crate) enum PolicyCommand {
         course: Course,
         #[command(flatten)]
         with: With,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Pushes a component to a registry, and prints the source for its policy object.
+    Push {
+        /// A component, or `builtin:NAME`.
+        policy: String,
+        /// REGISTRY/REPOSITORY:TAG.
+        to: String,
+        /// KEY=VALUE; may be repeated. Title, version and world are there anyway.
+        #[arg(long)]
+        annotation: Vec<String>,
+        #[command(flatten)]
+        spoken: Spoken,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Pulls a component from a registry, checked by its digest.
+    Pull {
+        /// REGISTRY/REPOSITORY:TAG, or @sha256:… in place of :TAG.
+        from: String,
+        /// The file; by default the repository's last name.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        spoken: Spoken,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Makes a pair of keys for signing: NAME.key and NAME.pub.
+    Keygen {
+        /// NAME.
+        #[arg(default_value = "muster")]
+        name: PathBuf,
+    },
+    /// Signs what a reference stands for, as cosign does.
+    Sign {
+        /// REGISTRY/REPOSITORY:TAG or @sha256:….
+        what: String,
+        /// File of the private key in PEM.
+        #[arg(long)]
+        key: PathBuf,
+        #[command(flatten)]
+        spoken: Spoken,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Whether somebody who is trusted has signed what a reference stands for; as the operator checks it.
+    Verify {
+        /// REGISTRY/REPOSITORY:TAG or @sha256:….
+        what: String,
+        #[command(flatten)]
+        trusted: Trusted,
+        #[command(flatten)]
+        spoken: Spoken,
         /// How to print it.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,

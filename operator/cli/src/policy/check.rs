@@ -1,5 +1,6 @@
 //! `muster policy check` and `inspect`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::With;
+use super::registry::{Spoken, fetch};
 use super::{engine, size};
 use crate::args::Output;
 use crate::output::{self, BAD, FAINT, GOOD, STRONG, styled};
@@ -137,6 +139,11 @@ struct Inspected {
     world: Option<&'static str>,
     #[serde(flatten)]
     anatomy: Anatomy,
+    /// Digest of the manifest in its registry, for `spec.source.oci.digest`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,14 +153,21 @@ struct Inspected {
     fault: Option<String>,
 }
 
-pub(super) fn inspect(policy: &str, output: Output) -> Result<()> {
-    let bytes = Bytes::read(policy)?;
+pub(super) async fn inspect(policy: &str, spoken: &Spoken, output: Output) -> Result<()> {
+    let (bytes, manifest, annotations) = if policy.starts_with("oci://") {
+        let (bytes, digest, annotations) = fetch(policy, spoken).await?;
+        (bytes, Some(digest), annotations)
+    } else {
+        (Bytes::read(policy)?, None, BTreeMap::new())
+    };
     let anatomy = anatomy(&bytes.bytes).map_err(|why| anyhow::anyhow!("{}: {why}", bytes.origin))?;
     let loaded = bytes.load(&engine()?, muster_policy_host::Limits::default(), &Value::Null);
     let inspected = Inspected {
         policy: bytes.origin.clone(),
         world: bytes.kind().ok().map(muster_policy_host::PolicyKind::world),
         anatomy,
+        manifest,
+        annotations,
         name: loaded.as_ref().ok().map(Policy::name),
         settings_schema: loaded.as_ref().ok().and_then(|policy| serde_json::from_str(policy.settings_schema()).ok()),
         fault: loaded.err().map(|error| error.to_string()),
@@ -171,6 +185,10 @@ impl Inspected {
         line("world", self.world.unwrap_or("none"));
         line("digest", &self.anatomy.digest);
         line("size", &size(self.anatomy.bytes));
+        if let Some(manifest) = &self.manifest {
+            line("manifest", manifest);
+        }
+        self.annotations.iter().for_each(|(key, value)| line("annotation", &format!("{key}={value}")));
         self.anatomy.imports.iter().for_each(|import| line("import", import));
         self.anatomy.exports.iter().for_each(|export| line("export", export));
         self.anatomy.producers.iter().for_each(|producer| line("made with", producer));

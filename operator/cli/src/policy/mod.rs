@@ -3,6 +3,8 @@
 pub(crate) mod args;
 mod bench;
 mod check;
+mod project;
+mod registry;
 mod replay;
 mod run;
 mod simulate;
@@ -34,7 +36,16 @@ pub(crate) async fn run(command: PolicyCommand, cluster: &Cluster) -> Result<()>
         }
         PolicyCommand::Simulate { policies, course, with, output } => simulate::run(&policies, &course, &with, output),
         PolicyCommand::Check { policy, with, output } => check::check(&policy, &with, output),
-        PolicyCommand::Inspect { policy, output } => check::inspect(&policy, output),
+        PolicyCommand::Inspect { policy, spoken, output } => check::inspect(&policy, &spoken, output).await,
+        PolicyCommand::New { name, lang, startup, dir } => project::new(&name, &lang, startup, dir.as_deref()),
+        PolicyCommand::Build { dir, out, output } => project::build(&dir, out, output),
+        PolicyCommand::Push { policy, to, annotation, spoken, output } => {
+            registry::push(&policy, &to, &annotation, &spoken, output).await
+        }
+        PolicyCommand::Pull { from, file, spoken, output } => registry::pull(&from, file.as_deref(), &spoken, output).await,
+        PolicyCommand::Keygen { name } => registry::keygen(&name),
+        PolicyCommand::Sign { what, key, spoken, output } => registry::sign(&what, &key, &spoken, output).await,
+        PolicyCommand::Verify { what, trusted, spoken, output } => registry::verify(&what, &trusted, &spoken, output).await,
         PolicyCommand::Run { policy, scenario, with, output } => run::run(&policy, &scenario, &with, output),
         PolicyCommand::Test { policy, scenarios, filter, cases, seed, with, output } => {
             let effort = muster_policy_kit::properties::Effort { cases, seed };

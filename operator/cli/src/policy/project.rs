@@ -1,0 +1,111 @@
+//! `muster policy new` and `build`: an author's project.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use muster_policy_build::{Built, Language, Options, Progress, World, build as build_project, template};
+use serde::Serialize;
+
+use super::size;
+use crate::args::Output;
+use crate::output::{self, FAINT, STRONG, styled};
+
+/// A first case for a new placement policy: what the templates decide.
+const PLACEMENT: &str = "\
+# One case: a cluster, a question, and what should come of it. Other fields: tests/scenarios/README.md of Muster.
+name: a group goes where it leaves least room over
+levels: [topology.kubernetes.io/zone]
+templates:
+  gpu8: {cpu: 64, gpu: 8}
+nodes:
+  - 4 x gpu8 @ large
+  - 2 x gpu8 @ small
+shapes:
+  machine: {gpu: 8}
+request:
+  units: \"[2 machines]\"
+expect:
+  - {unit: 0, within: small}
+";
+
+/// A first case for a new startup policy.
+const STARTUP: &str = "\
+# One case: a set's groups, and what each may do next. Other fields: tests/scenarios/README.md of Muster.
+name: workers start once their leader is ready
+startup:
+  groups:
+    - {size: 4, pods: [running], age: 20s}
+    - {size: 4, pods: [ready], age: 30s}
+expect:
+  - {group: 0, admit: 1}
+  - {group: 1, admit: 4}
+";
+
+/// Lays a project out in a new folder.
+pub(super) fn new(name: &str, language: &str, startup: bool, folder: Option<&Path>) -> Result<()> {
+    let language = language.parse::<Language>().map_err(|why| anyhow::anyhow!("--lang: {why}"))?;
+    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let starts = name.starts_with(|first: char| first.is_ascii_lowercase());
+    ensure!(
+        starts && name.len() <= 63 && name.bytes().all(good) && !name.ends_with('-'),
+        "{name:?} is no name for a policy: at most 63 small letters, digits and dashes, the first a letter"
+    );
+    let world = if startup { World::StartupPolicy } else { World::PlacementPolicy };
+    let folder = folder.map_or_else(|| PathBuf::from(name), Path::to_owned);
+    let occupied = fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+    ensure!(!occupied, "{} is there already and not empty; choose another folder with --dir", folder.display());
+    let case = if startup { STARTUP } else { PLACEMENT };
+    let files = template(language, name, world).into_iter().chain([(PathBuf::from("scenarios/first.yaml"), case.to_owned())]);
+    for (path, text) in files {
+        let path = folder.join(path);
+        let parent = path.parent().unwrap_or(&folder);
+        fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    let shown = folder.display();
+    output::print(&format!(
+        "{shown} is a {} in {}.\n\n  cd {shown}\n  muster policy build\n  muster policy test\n\nIts README.md says how a cluster gets it.",
+        world.name(),
+        language.name()
+    ));
+    Ok(())
+}
+
+/// What was built.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Product {
+    name: String,
+    path: PathBuf,
+    bytes: u64,
+    imports: Vec<String>,
+}
+
+/// Builds the project of a folder.
+pub(super) fn build(folder: &Path, out: Option<PathBuf>, output: Output) -> Result<()> {
+    let quiet = output != Output::Text;
+    let progress = move |progress: Progress<'_>| match progress {
+        Progress::Step(step) if !quiet => anstream::eprintln!("{}", styled(STRONG, step)),
+        Progress::Line(line) if !quiet => anstream::eprintln!("{}", styled(FAINT, line)),
+        Progress::Step(_) | Progress::Line(_) => {}
+    };
+    let options = Options { cache: cache()?, out, system_packages: false, progress: &progress };
+    let Built { name, path, size: bytes, imports, .. } = build_project(folder, &options)?;
+    let product = Product { name, path, bytes, imports };
+    output::show(output, &product, || {
+        let imports = if product.imports.is_empty() { "nothing".to_owned() } else { product.imports.join(", ") };
+        let bytes = size(usize::try_from(product.bytes).unwrap_or(usize::MAX));
+        format!("{}  {bytes}\nimports {imports}", product.path.display())
+    })
+}
+
+/// Where tools of languages are kept: shared by all projects.
+fn cache() -> Result<PathBuf> {
+    let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    match set("MUSTER_CACHE").or_else(|| home().map(|cache| cache.join("muster"))) {
+        Some(cache) => Ok(cache),
+        None => bail!("there is no place for the tools of languages: set MUSTER_CACHE to a folder"),
+    }
+}

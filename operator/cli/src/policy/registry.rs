@@ -1,0 +1,193 @@
+//! `muster policy push`, `pull`, `sign`, `verify`: policies in registries, by digest.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use muster_policy_host::Limits;
+use muster_policy_kit::Bytes;
+use muster_policy_oci::{
+    Algorithm, Credentials, Identity, Options, PrivateKey, PublicKey, Pulled, Reference, Registry, Subject, TrustRoot,
+    VerificationPolicy,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{engine, size};
+use crate::args::Output;
+use crate::output;
+
+/// Annotations of an artifact that everybody understands.
+const TITLE: &str = "org.opencontainers.image.title";
+const VERSION: &str = "org.opencontainers.image.version";
+
+/// How the registry is spoken to. Name and password come from `docker login`'s file.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Spoken {
+    /// Speak to this registry (HOST or HOST:PORT) without TLS.
+    #[arg(long)]
+    plain_http: Vec<String>,
+    /// Docker configuration with names and passwords; by default `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`.
+    #[arg(long)]
+    docker_config: Option<PathBuf>,
+}
+
+/// Who must have signed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Trusted {
+    /// File of a public key in PEM; may be repeated, and one of them is enough.
+    #[arg(long)]
+    key: Vec<PathBuf>,
+    /// Issuer of the identity that signed without a key of its own.
+    #[arg(long, requires = "identity", requires = "trust_root")]
+    issuer: Option<String>,
+    /// That identity; one that ends in / is the beginning of it.
+    #[arg(long, requires = "issuer")]
+    identity: Option<String>,
+    /// File of the trust root (`trusted_root.json`) that vouches for identities.
+    #[arg(long, requires = "issuer")]
+    trust_root: Option<PathBuf>,
+}
+
+impl Spoken {
+    fn registry(&self, reference: &Reference) -> Result<Registry> {
+        let options = Options { plain_http: self.plain_http.clone(), ..Options::default() };
+        Ok(Registry::new(options, &self.credentials(reference)?)?)
+    }
+
+    fn credentials(&self, reference: &Reference) -> Result<Credentials> {
+        let usual = || {
+            let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+            let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
+            folder.or(home).map(|folder| folder.join("config.json")).filter(|file| file.is_file())
+        };
+        let Some(file) = self.docker_config.clone().or_else(usual) else { return Ok(Credentials::Anonymous) };
+        let text = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+        let found = Credentials::find(&text, reference.registry(), reference.repository());
+        Ok(found.with_context(|| file.display().to_string())?.unwrap_or_default())
+    }
+}
+
+fn reference(text: &str) -> Result<Reference> {
+    let text = text.strip_prefix("oci://").unwrap_or(text);
+    text.parse()
+        .with_context(|| format!("{text:?} is no reference: write REGISTRY/REPOSITORY:TAG, or @sha256:… in place of :TAG"))
+}
+
+/// What a policy object names.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    image: String,
+    digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    component: Option<String>,
+}
+
+impl Named {
+    fn new(reference: &Reference, digest: &str, component: Option<&str>) -> Self {
+        let image = format!("{}/{}", reference.registry(), reference.repository());
+        Self { image, digest: digest.to_owned(), component: component.map(str::to_owned) }
+    }
+
+    /// The lines of `spec.source` that load it.
+    fn source(&self) -> String {
+        format!("spec:\n  source:\n    oci: {{image: {}, digest: \"{}\"}}", self.image, self.digest)
+    }
+}
+
+pub(super) async fn push(policy: &str, to: &str, annotations: &[String], spoken: &Spoken, output: Output) -> Result<()> {
+    let (bytes, reference) = (Bytes::read(policy)?, reference(to)?);
+    let world = bytes.kind()?;
+    let mut all = BTreeMap::new();
+    // Who needs settings is pushed all the same; it only can't be asked for its name.
+    if let Ok(policy) = bytes.load(&engine()?, Limits::default(), &Value::Null) {
+        let name = policy.name();
+        let (name, version) = name.split_once(' ').unwrap_or((name.as_str(), ""));
+        all.extend([(TITLE.to_owned(), name.to_owned()), (VERSION.to_owned(), version.to_owned())]);
+    }
+    all.insert("dev.muster.policy.world".to_owned(), world.world().to_owned());
+    for annotation in annotations {
+        let (key, value) = annotation.split_once('=').with_context(|| format!("--annotation {annotation:?}: write KEY=VALUE"))?;
+        all.insert(key.to_owned(), value.to_owned());
+    }
+    let pushed = spoken.registry(&reference)?.push(&reference, &bytes.bytes, &all).await?;
+    let named = Named::new(&reference, &pushed.digest, Some(&pushed.component));
+    output::show(output, &named, || format!("pushed {} to {to}\n\n{}", size(bytes.bytes.len()), named.source()))
+}
+
+pub(super) async fn pull(from: &str, file: Option<&Path>, spoken: &Spoken, output: Output) -> Result<()> {
+    let reference = reference(from)?;
+    let Pulled { artifact, component } = spoken.registry(&reference)?.pull(&reference).await?;
+    let last = reference.repository().rsplit('/').next().unwrap_or("policy").to_owned();
+    let file = file.map_or_else(|| PathBuf::from(format!("{last}.wasm")), Path::to_owned);
+    std::fs::write(&file, &component).with_context(|| format!("writing {}", file.display()))?;
+    let named = Named::new(&reference, &artifact.digest, Some(&artifact.layer.digest));
+    output::show(output, &named, || format!("{}  {}\n{}", file.display(), size(component.len()), artifact.digest))
+}
+
+pub(super) async fn sign(what: &str, key: &Path, spoken: &Spoken, output: Output) -> Result<()> {
+    let reference = reference(what)?;
+    let pem = std::fs::read_to_string(key)
+        .with_context(|| format!("reading the key {}; `muster policy keygen` makes one", key.display()))?;
+    let key = PrivateKey::from_pem(&pem).with_context(|| format!("--key {}", key.display()))?;
+    let digest = spoken.registry(&reference)?.sign(&reference, &key).await?;
+    let named = Named::new(&reference, &digest, None);
+    output::show(output, &named, || format!("signed {digest}"))
+}
+
+pub(super) async fn verify(what: &str, trusted: &Trusted, spoken: &Spoken, output: Output) -> Result<()> {
+    let reference = reference(what)?;
+    let mut policy = VerificationPolicy::default();
+    for file in &trusted.key {
+        let pem = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let key = PublicKey::from_pem(&pem).with_context(|| format!("--key {}", file.display()))?;
+        policy.keys.push((file.display().to_string(), key));
+    }
+    if let (Some(issuer), Some(identity), Some(root)) = (&trusted.issuer, &trusted.identity, &trusted.trust_root) {
+        let json = std::fs::read(root).with_context(|| format!("reading {}", root.display()))?;
+        let root = TrustRoot::from_json(&json).with_context(|| format!("--trust-root {}", root.display()))?;
+        let prefix = identity.ends_with('/');
+        let subject = if prefix { Subject::Prefix(identity.clone()) } else { Subject::Equal(identity.clone()) };
+        policy.keyless = Some((Identity { issuer: issuer.clone(), subject }, root));
+    }
+    ensure!(
+        !policy.keys.is_empty() || policy.keyless.is_some(),
+        "nobody is trusted: name a --key, or --issuer, --identity and --trust-root"
+    );
+    let (digest, signer) = spoken.registry(&reference)?.verify(&reference, &policy).await?;
+    let said = serde_json::json!({ "digest": digest, "signer": signer.to_string() });
+    output::show(output, &said, || format!("{digest}\nsigned by {signer}"))
+}
+
+/// A pair of keys: NAME.key, which only its owner may read, and NAME.pub.
+pub(super) fn keygen(name: &Path) -> Result<()> {
+    let key = PrivateKey::generate(Algorithm::EcdsaP256)?;
+    let (private, public) = (name.with_extension("key"), name.with_extension("pub"));
+    for file in [&private, &public] {
+        if file.exists() {
+            bail!("{} is there already; a key that is replaced can sign nothing any more", file.display());
+        }
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&private).with_context(|| format!("writing {}", private.display()))?;
+    std::io::Write::write_all(&mut file, key.to_pem().as_bytes())?;
+    std::fs::write(&public, key.public_pem()).with_context(|| format!("writing {}", public.display()))?;
+    output::print(&format!(
+        "{}  sign with it, and keep it to yourself\n{}  for spec.verify.keys",
+        private.display(),
+        public.display()
+    ));
+    Ok(())
+}
+
+/// The manifest's digest and annotations of a reference, and its component, for `inspect`.
+pub(super) async fn fetch(what: &str, spoken: &Spoken) -> Result<(Bytes, String, BTreeMap<String, String>)> {
+    let reference = reference(what)?;
+    let Pulled { artifact, component } = spoken.registry(&reference)?.pull(&reference).await?;
+    Ok((Bytes { origin: what.to_owned(), bytes: component.into() }, artifact.digest, artifact.annotations))
+}

@@ -10,7 +10,7 @@ use muster_placement_sdk::{
 use crate::choose::{Choice, Surroundings, least_room_first};
 use crate::hosts::{Hosts, State, level_of};
 use crate::settings::{BLOCK, PARTITION, POOL, SUB_SLICES, Settings, sub_slice_key};
-use crate::slices::{Ask, Fault, Slices, ask};
+use crate::slices::{Ask, Fault, Slices, ask, shapes_of};
 
 /// The host asks again sooner if the cluster changes.
 const RETRY_MS: u32 = 30_000;
@@ -21,7 +21,8 @@ const MOST_DOMAINS: u32 = 1024;
 /// Answers for every unit, in the order of the request. Units that have pods somewhere choose first.
 pub(crate) fn place<C: Cluster>(settings: &Settings, cluster: &C, request: &Request) -> Vec<Answer> {
     let hosts = Hosts::new(settings, cluster, request);
-    let asks: Vec<_> = request.units.iter().map(|unit| ask(settings, cluster, &hosts, &request.labels, unit)).collect();
+    let shapes = shapes_of(cluster, &request.units);
+    let asks: Vec<_> = request.units.iter().map(|unit| ask(settings, cluster, &hosts, &shapes, &request.labels, unit)).collect();
     let mut search = Search::new(cluster, request, hosts);
     let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
     for runs in [true, false] {

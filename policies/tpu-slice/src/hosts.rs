@@ -1,5 +1,7 @@
 //! Which domains are whole, healthy slices.
 
+use std::cell::OnceCell;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_placement_sdk::{Cluster, NO_DOMAIN, Request};
@@ -30,33 +32,43 @@ pub(crate) enum State {
     Whole,
 }
 
-/// The nodes of the cluster, in columns that are read once.
+/// The nodes of the cluster, in columns that are read once, and only if somebody asks for TPUs.
 pub(crate) struct Hosts<'a, C> {
     cluster: &'a C,
     accelerators: Labels,
     topologies: Labels,
-    usable: Vec<bool>,
-    chips: Vec<u64>,
+    usable: OnceCell<Vec<bool>>,
+    chips: OnceCell<Vec<u64>>,
     /// Nodes that have failed lately.
     bad: BTreeSet<u32>,
     states: BTreeMap<(Kind, u32, u32, u32), Vec<State>>,
 }
 
-/// A level that has few domains.
+/// The values of one label.
 struct Labels {
-    nodes: Vec<u32>,
-    names: Vec<String>,
+    /// None: no node has it.
+    level: Option<u32>,
+    nodes: OnceCell<Vec<u32>>,
 }
 
 impl Labels {
-    fn new<C: Cluster>(cluster: &C, levels: &[String], key: &str) -> Self {
-        let Some(level) = level_of(levels, key) else { return Self { nodes: Vec::new(), names: Vec::new() } };
-        let names = (0..cluster.domain_count(level)).map(|domain| cluster.domain_name(level, domain)).collect();
-        Self { nodes: cluster.node_domains(level), names }
+    fn nodes<C: Cluster>(&self, cluster: &C) -> &[u32] {
+        self.nodes.get_or_init(|| self.level.map_or_else(Vec::new, |level| cluster.node_domains(level)))
     }
 
-    fn domain(&self, name: &str) -> Option<u32> {
-        self.names.iter().position(|known| known == name).and_then(|domain| u32::try_from(domain).ok())
+    /// Domains are in the order of their names.
+    fn domain<C: Cluster>(&self, cluster: &C, name: &str) -> Option<u32> {
+        let level = self.level?;
+        let (mut low, mut high) = (0, cluster.domain_count(level));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match cluster.domain_name(level, middle).as_str().cmp(name) {
+                Ordering::Equal => return Some(middle),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
     }
 }
 
@@ -70,10 +82,10 @@ impl<'a, C: Cluster> Hosts<'a, C> {
         let lately = request.bad_nodes.iter().filter(|bad| bad.age_ms < settings.quarantine.as_millis());
         Self {
             cluster,
-            accelerators: Labels::new(cluster, &levels, ACCELERATOR),
-            topologies: Labels::new(cluster, &levels, TOPOLOGY),
-            usable: cluster.node_usable(),
-            chips: cluster.node_capacity(TPU),
+            accelerators: Labels { level: level_of(&levels, ACCELERATOR), nodes: OnceCell::new() },
+            topologies: Labels { level: level_of(&levels, TOPOLOGY), nodes: OnceCell::new() },
+            usable: OnceCell::new(),
+            chips: OnceCell::new(),
             bad: lately.map(|bad| bad.node).collect(),
             states: BTreeMap::new(),
         }
@@ -82,8 +94,12 @@ impl<'a, C: Cluster> Hosts<'a, C> {
     /// How many chips the hosts of that kind have: usually one number.
     pub(crate) fn chips_of(&self, kind: &Kind) -> BTreeSet<u32> {
         let is_kind = self.matcher(kind);
-        let chips = self.chips.iter().enumerate().filter(|(node, chips)| **chips > 0 && is_kind(*node));
+        let chips = self.chips().iter().enumerate().filter(|(node, chips)| **chips > 0 && is_kind(*node));
         chips.filter_map(|(_, chips)| u32::try_from(*chips).ok()).collect()
+    }
+
+    fn chips(&self) -> &[u64] {
+        self.chips.get_or_init(|| self.cluster.node_capacity(TPU))
     }
 
     /// Nodes that have failed lately, at most as many as an answer may avoid.
@@ -109,13 +125,14 @@ impl<'a, C: Cluster> Hosts<'a, C> {
             dead: Option<u32>,
             bad: Option<u32>,
         }
-        let is_kind = self.matcher(kind);
+        let (is_kind, chips_of) = (self.matcher(kind), self.chips());
+        let usable = self.usable.get_or_init(|| self.cluster.node_usable());
         let mut counts = vec![Count::default(); self.cluster.domain_count(level) as usize];
         for (node, (domain, id)) in self.cluster.node_domains(level).into_iter().zip(0_u32..).enumerate() {
             let Some(count) = counts.get_mut(domain as usize).filter(|_| domain != NO_DOMAIN) else { continue };
             count.nodes += 1;
-            count.of_kind += u32::from(is_kind(node) && self.chips.get(node) == Some(&u64::from(chips)));
-            if !self.usable.get(node).copied().unwrap_or(false) {
+            count.of_kind += u32::from(is_kind(node) && chips_of.get(node) == Some(&u64::from(chips)));
+            if !usable.get(node).copied().unwrap_or(false) {
                 count.dead = count.dead.or(Some(id));
             } else if self.bad.contains(&id) {
                 count.bad = count.bad.or(Some(id));
@@ -132,12 +149,12 @@ impl<'a, C: Cluster> Hosts<'a, C> {
     }
 
     fn matcher(&self, kind: &Kind) -> impl Fn(usize) -> bool {
-        let accelerator = self.accelerators.domain(&kind.accelerator);
-        let topology = kind.topology.as_ref().map(|topology| self.topologies.domain(topology));
+        let accelerator = self.accelerators.domain(self.cluster, &kind.accelerator);
+        let topology = kind.topology.as_ref().map(|topology| self.topologies.domain(self.cluster, topology));
+        let (accelerators, topologies) = (self.accelerators.nodes(self.cluster), self.topologies.nodes(self.cluster));
         move |node| {
-            let has = |labels: &Labels, wanted: u32| labels.nodes.get(node) == Some(&wanted);
-            accelerator.is_some_and(|wanted| has(&self.accelerators, wanted))
-                && topology.is_none_or(|wanted| wanted.is_some_and(|wanted| has(&self.topologies, wanted)))
+            accelerator.is_some_and(|wanted| accelerators.get(node) == Some(&wanted))
+                && topology.is_none_or(|wanted| wanted.is_some_and(|wanted| topologies.get(node) == Some(&wanted)))
         }
     }
 }

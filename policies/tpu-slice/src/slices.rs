@@ -1,6 +1,8 @@
 //! What a unit asks for: how many slices of which hosts.
 
-use muster_placement_sdk::{Cluster, Demand, Entry, Unit, counted};
+use std::collections::BTreeMap;
+
+use muster_placement_sdk::{Cluster, Demand, Entry, PodShape, Unit, counted};
 
 use crate::hosts::{Hosts, Kind, level_of};
 use crate::settings::{ACCELERATOR, PARTITION, POOL, SUB_SLICES, Settings, TOPOLOGY, sub_slice_key};
@@ -60,15 +62,28 @@ fn refuse<T>(code: &'static str, message: impl Into<String>) -> Result<T, Fault>
     Err(Fault::Refuse(code, message.into()))
 }
 
+/// What pods of each shape ask for.
+pub(crate) type Shapes = BTreeMap<u32, PodShape>;
+
+/// The shapes of all units: most of a set have the same.
+pub(crate) fn shapes_of<C: Cluster>(cluster: &C, units: &[Unit]) -> Shapes {
+    let mut shapes = Shapes::new();
+    for demand in units.iter().flat_map(|unit| &unit.pods) {
+        shapes.entry(demand.shape).or_insert_with(|| cluster.describe_shape(demand.shape));
+    }
+    shapes
+}
+
 /// Reads out of its pods what the unit asks for.
 pub(crate) fn ask<C: Cluster>(
     settings: &Settings,
     cluster: &C,
     hosts: &Hosts<'_, C>,
+    shapes: &Shapes,
     labels: &[Entry],
     unit: &Unit,
 ) -> Result<Ask, Fault> {
-    let Some(pods) = TpuPods::of(cluster, unit)? else { return Ok(Ask::NoTpus) };
+    let Some(pods) = TpuPods::of(shapes, unit)? else { return Ok(Ask::NoTpus) };
     let levels = cluster.levels();
     let wish = labels.iter().find(|label| label.key == SLICE_TOPOLOGY).map(|label| label.value.as_str());
     let layout = Layout::of(&pods, wish.or(settings.slice_topology()), |key| {
@@ -115,11 +130,11 @@ struct TpuPods {
 }
 
 impl TpuPods {
-    fn of<C: Cluster>(cluster: &C, unit: &Unit) -> Result<Option<Self>, Fault> {
+    fn of(shapes: &Shapes, unit: &Unit) -> Result<Option<Self>, Fault> {
         let mut found: Option<Self> = None;
         let mut ranks = Vec::with_capacity(unit.size() as usize);
         for demand in &unit.pods {
-            let shape = cluster.describe_shape(demand.shape);
+            let Some(shape) = shapes.get(&demand.shape) else { continue };
             let requested = shape.requests.iter().find(|quantity| quantity.resource == TPU).map_or(0, |quantity| quantity.amount);
             ranks.extend((0..demand.pods).map(|_| (demand.shape, requested > 0)));
             if requested == 0 {

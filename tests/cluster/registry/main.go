@@ -18,7 +18,7 @@ func main() {
 	flag.Parse()
 
 	// Its own log of every request would drown the log of what went wrong.
-	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	handler := located(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	if *user != "" {
 		handler = guarded(handler, *user, *password)
 	}
@@ -39,4 +39,23 @@ func guarded(next http.Handler, user, password string) http.Handler {
 		}
 		next.ServeHTTP(response, request)
 	})
+}
+
+// located says where what was created is, as the distribution specification asks and this registry does not.
+func located(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		next.ServeHTTP(&locating{response, request}, request)
+	})
+}
+
+type locating struct {
+	http.ResponseWriter
+	request *http.Request
+}
+
+func (response *locating) WriteHeader(status int) {
+	if status == http.StatusCreated && response.Header().Get("Location") == "" {
+		response.Header().Set("Location", response.request.URL.Path)
+	}
+	response.ResponseWriter.WriteHeader(status)
 }

@@ -100,7 +100,7 @@ async fn not_fetched(namespace: &Namespace, source: Value, expected: &str) {
 
 #[tokio::test]
 async fn an_unknown_built_in_is_answered_with_those_that_there_are() {
-    let expected = r#"spec.source.builtIn: "node-pol" is not part of this operator; it has node-pool"#;
+    let expected = r#"spec.source.builtIn: "node-pol" is not part of this operator; it has colocate, exclusive, node-pool, nvlink-domain, spread, sticky-avoid, topology-pack, tpu-slice"#;
     not_fetched(&namespace().await, json!({ "builtIn": "node-pol" }), expected).await;
 }
 

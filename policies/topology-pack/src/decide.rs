@@ -1,5 +1,7 @@
 //! From a request to answers.
 
+use std::rc::Rc;
+
 use muster_placement_sdk::pack::{Fit, Found, Pack, Step, Want, answer_all};
 use muster_placement_sdk::{Answer, Cluster, Decision, Failure, Request, Unit};
 
@@ -39,7 +41,8 @@ struct Decider<'p, 'a, C> {
     pack: &'p mut Pack<'a, C>,
     /// Levels of the settings that are in the chain, with their rungs.
     levels: Vec<(&'p Level, usize)>,
-    attempts: Vec<Vec<bool>>,
+    /// Which of them count, in the order in which that is tried.
+    attempts: Rc<[Vec<bool>]>,
 }
 
 impl<'p, 'a, C: Cluster> Decider<'p, 'a, C> {
@@ -47,7 +50,7 @@ impl<'p, 'a, C: Cluster> Decider<'p, 'a, C> {
         let levels: Vec<(&Level, usize)> =
             settings.levels.iter().zip(&pack.chain.rung_of).filter_map(|(level, rung)| Some((level, (*rung)?))).collect();
         let attempts = attempts(&levels.iter().map(|(level, _)| *level).collect::<Vec<_>>());
-        Self { settings, cluster, pack, levels, attempts }
+        Self { settings, cluster, pack, levels, attempts: attempts.into() }
     }
 
     fn answer(&mut self, unit: &Unit, stay: bool) -> Option<Answer> {
@@ -57,7 +60,7 @@ impl<'p, 'a, C: Cluster> Decider<'p, 'a, C> {
             Err(why) => return Some(Answer::new(unit, Decision::Refuse, "SegmentMismatch", why)),
         };
         let mut shortage = None;
-        for (at, counts) in self.attempts.clone().iter().enumerate() {
+        for (at, counts) in Rc::clone(&self.attempts).iter().enumerate() {
             if at > 0 && !stay {
                 // The level that counted the last time and does not any more.
                 let given_up = counts.iter().position(|counts| !counts).map(|position| self.levels[position]);

@@ -34,6 +34,7 @@ mod split;
 mod tests;
 mod words;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 pub use chain::{Chain, Rung, Step, derived_from, first_used};
@@ -260,30 +261,60 @@ impl<'a, C: Cluster> Pack<'a, C> {
     /// The whole unit in one domain of the last rung that matters.
     fn in_one(&mut self, search: &Search<'_>) -> Option<Found> {
         let Search { want, crew, leaf, .. } = search;
-        let needs = crew.needs();
-        let busy = self.busy(*leaf, search);
-        let is_open = self.choices(*leaf, search);
-        let left = self.left(*leaf, want.unit);
-        let slot = |(domain, left): (u32, &Left)| Slot {
-            domain,
-            room: left.with_leader,
-            busy: busy.get(domain as usize).copied().unwrap_or(0),
-        };
-        let slots: Vec<Slot> = (0..).zip(left).map(slot).filter(|slot| is_open[slot.domain as usize]).collect();
-        let order = |domain: u32| want.order.get(domain as usize).copied().unwrap_or(0);
-        let mut fitting: Vec<u32> = split::holding(want.fit, &slots, needs).iter().map(|slot| slot.domain).collect();
-        fitting.retain(|domain| self.fits_around(*leaf, *domain, crew));
+        // Levels of hosts have thousands of domains, of which none has ever had room for the unit.
+        let most = self.rooms[*leaf].as_mut()?.most(self.cluster, &self.shapes, crew);
+        if crew.needs() > most.saturating_add(u32::from(!crew.is_uniform())) {
+            return None;
+        }
+        let mut fitting = self.best(search);
         if fitting.is_empty() && !crew.is_uniform() {
+            let is_open = self.choices(*leaf, search);
             fitting = self.ask(*leaf, want.unit);
             fitting.retain(|domain| is_open[*domain as usize]);
+            fitting.sort_by_key(|domain| want.order.get(*domain as usize).copied().unwrap_or(0));
+            fitting.truncate(MOST_CHOICES);
         }
-        fitting.sort_by_key(|domain| order(*domain));
-        fitting.truncate(MOST_CHOICES);
         let domain = *fitting.first()?;
         let one = vec![Place { rung: *leaf, domain, pods: crew.pods }];
         let places = self.refined(search, one.clone());
         let others = if places == one { fitting.split_off(1) } else { Vec::new() };
         Some(Found { places, others })
+    }
+
+    /// Domains of the last rung that matters with room for the whole unit, best first, and no more than an answer names.
+    fn best(&mut self, search: &Search<'_>) -> Vec<u32> {
+        let Search { want, crew, leaf, stays, .. } = search;
+        let needs = crew.needs();
+        let busy = self.busy(*leaf, search);
+        let limits = self.limits(*leaf, want.unit);
+        let (chain, closed) = (&self.chain, &self.closed[*leaf]);
+        let Some(room) = &mut self.rooms[*leaf] else { return Vec::new() };
+        let around = |domain: u32| {
+            let fits = |(wider, limits): (usize, &Vec<u32>)| {
+                let limit = chain.around(*leaf, domain, wider).and_then(|around| limits.get(around as usize));
+                limit.is_none_or(|limit| *limit >= needs)
+            };
+            let stays_in =
+                |(wider, stay): (usize, &Option<u32>)| stay.is_none_or(|stay| chain.around(*leaf, domain, wider) == Some(stay));
+            limits.iter().enumerate().filter(|(_, limits)| !limits.is_empty()).all(fits)
+                && stays.iter().enumerate().take(leaf + 1).all(stays_in)
+        };
+        // A short list that is kept in order: sorting all domains for every unit is what would take the time.
+        let mut best: Vec<(Rank, u32)> = Vec::with_capacity(MOST_CHOICES + 1);
+        for ((domain, left), closed) in (0..).zip(room.left(self.cluster, &self.shapes, crew)).zip(closed) {
+            if *closed || left.with_leader < needs {
+                continue;
+            }
+            let of = |column: &[u32]| column.get(domain as usize).copied().unwrap_or(0);
+            let key = (of(&want.order), Reverse(of(&busy)), left.with_leader);
+            let is_worse = best.len() == MOST_CHOICES && best.last().is_some_and(|(last, _)| *last <= key);
+            if is_worse || key.0 == u32::MAX || !around(domain) {
+                continue;
+            }
+            best.insert(best.partition_point(|(known, _)| *known <= key), (key, domain));
+            best.truncate(MOST_CHOICES);
+        }
+        best.into_iter().map(|(_, domain)| domain).collect()
     }
 
     /// The unit, or the pods of one place, in several domains.
@@ -293,18 +324,23 @@ impl<'a, C: Cluster> Pack<'a, C> {
         let apart = u32::from(want.leader_apart && with_leader);
         let pods = part.map_or(crew.pods, |(place, _)| place.pods) - apart;
         let busy = self.busy(*leaf, search);
-        let domains = match part {
+        let mut domains = match part {
             Some((place, _)) => self.chain.rungs[place.rung].children(place.domain).to_vec(),
             None => self.all(*leaf),
         };
-        let is_open =
-            if part.is_none() { self.choices(*leaf, search) } else { self.closed[*leaf].iter().map(|closed| !closed).collect() };
-        let column = self.left(*leaf, want.unit);
-        let mut left = vec![Left::default(); column.len()];
-        for domain in domains.into_iter().filter(|domain| is_open[*domain as usize]) {
-            left[domain as usize] = column[domain as usize];
+        match part {
+            Some(_) => domains.retain(|domain| self.is_open(*leaf, *domain)),
+            None => {
+                let choices = self.choices(*leaf, search);
+                domains.retain(|domain| choices[*domain as usize]);
+            }
         }
-        let room: Vec<u32> = left.iter().map(|left| left.workers.min(want.most)).collect();
+        let column = self.left(*leaf, want.unit);
+        let (mut left, mut room) = (vec![Left::default(); column.len()], vec![0; column.len()]);
+        for at in domains.into_iter().map(|domain| domain as usize) {
+            left[at] = column[at];
+            room[at] = column[at].workers.min(want.most);
+        }
         let leaders = Leaders { left: &left, apart, needed: with_leader && (apart > 0 || !crew.is_uniform()) };
         let limits = if part.is_none() { self.limits(*leaf, want.unit) } else { Vec::new() };
         let (chain, blocks, fit) = (&self.chain, &search.blocks, want.fit);
@@ -394,17 +430,6 @@ impl<'a, C: Cluster> Pack<'a, C> {
             }
         }
         open
-    }
-
-    /// Whether wider domains have room left of what was given away in them without saying where.
-    fn fits_around(&mut self, rung: usize, domain: u32, crew: &Crew) -> bool {
-        (0..rung).filter(|wider| self.vague[*wider]).collect::<Vec<_>>().into_iter().all(|wider| {
-            let (Some(around), Some(room)) = (self.chain.around(rung, domain, wider), &mut self.rooms[wider]) else {
-                return true;
-            };
-            let left = room.left(self.cluster, &self.shapes, crew);
-            left.get(around as usize).is_some_and(|left| left.with_leader >= crew.needs())
-        })
     }
 
     /// For every rung before the leaf: how many pods its domains have left, where something was given away without saying where below.
@@ -516,6 +541,9 @@ impl<'a, C: Cluster> Pack<'a, C> {
         }
     }
 }
+
+/// Lower is better: the order that was asked for, what is most in use, what has least room.
+type Rank = (u32, Reverse<u32>, u32);
 
 /// One question, worked out.
 #[derive(Debug, Clone)]

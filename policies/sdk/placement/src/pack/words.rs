@@ -51,11 +51,15 @@ impl<C: Cluster> Pack<'_, C> {
         let nested = &self.chain.rungs[rung].nested;
         let held = self.closed[rung].iter().zip(nested).filter(|(closed, nested)| **closed && **nested).count();
         let strays = nested.iter().filter(|nested| !**nested).count();
-        let is_open: Vec<bool> = self.closed[rung].iter().map(|closed| !closed).collect();
-        let left = self.left(rung, unit).to_vec();
-        let open = (0..).zip(&left).filter(|(domain, _)| is_open.get(*domain as usize) == Some(&true));
+        let left = match &mut self.rooms[rung] {
+            Some(room) => room.left(self.cluster, &self.shapes, &crew),
+            None => &[],
+        };
+        let open = (0..).zip(left).zip(&self.closed[rung]).filter(|(_, closed)| !**closed);
         // The first of equals: domains are in the order of their names.
-        let roomiest = open.max_by_key(|(domain, left)| (left.with_leader, left.workers, std::cmp::Reverse(*domain)));
+        let roomiest = open
+            .map(|((domain, left), _)| (domain, *left))
+            .max_by_key(|(domain, left)| (left.with_leader, left.workers, std::cmp::Reverse(*domain)));
         let free = if self.alone.is_empty() && self.apart.is_none() { "" } else { "free " };
         let best = match roomiest {
             None => format!("there is no {free}one"),

@@ -8,7 +8,8 @@
 //!  solve.rs   the same down the chain, in blocks that stay whole
 //!  leaders.rs the same with a leader that is not like its workers
 //!  words.rs   what people read about it
-//!  mod.rs     a unit into one domain or into several, and the books of one call
+//!  books.rs   what the call gave away, and what that leaves
+//!  mod.rs     a unit into one domain or into several
 //! ```
 //!
 //! ```
@@ -24,6 +25,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+mod books;
 mod chain;
 mod division;
 mod leaders;
@@ -122,6 +124,8 @@ pub struct Pack<'a, C> {
     apart: Option<usize>,
     /// By rung: something was given away that does not say in which domains below.
     vague: Vec<bool>,
+    /// By rung and domain: pods that were given it as a whole. Each domain below may have to take any of them.
+    loose: Vec<BTreeMap<u32, Vec<Demand>>>,
     /// What the host's index said last, and to which question.
     asked: Option<(usize, Vec<Demand>, Vec<u32>)>,
     /// By rung and shape: how much of every domain was in use when the call began.
@@ -155,6 +159,7 @@ impl<'a, C: Cluster> Pack<'a, C> {
         let closed = chain.rungs.iter().map(|rung| rung.nested.iter().map(|nested| !nested).collect()).collect();
         let rooms = chain.rungs.iter().map(|rung| rung.level.map(Room::new)).collect();
         let vague = vec![false; chain.rungs.len()];
+        let loose = vec![BTreeMap::new(); chain.rungs.len()];
         let mut pack = Self {
             cluster,
             chain,
@@ -164,6 +169,7 @@ impl<'a, C: Cluster> Pack<'a, C> {
             alone: Vec::new(),
             apart: None,
             vague,
+            loose,
             asked: None,
             busy: BTreeMap::new(),
         };
@@ -287,6 +293,7 @@ impl<'a, C: Cluster> Pack<'a, C> {
         let needs = crew.needs();
         let busy = self.busy(*leaf, search);
         let limits = self.limits(*leaf, want.unit);
+        let loose = self.loosely_taken(*leaf, crew);
         let (chain, closed) = (&self.chain, &self.closed[*leaf]);
         let Some(room) = &mut self.rooms[*leaf] else { return Vec::new() };
         let around = |domain: u32| {
@@ -302,7 +309,8 @@ impl<'a, C: Cluster> Pack<'a, C> {
         // A short list that is kept in order: sorting all domains for every unit is what would take the time.
         let mut best: Vec<(Rank, u32)> = Vec::with_capacity(MOST_CHOICES + 1);
         for ((domain, left), closed) in (0..).zip(room.left(self.cluster, &self.shapes, crew)).zip(closed) {
-            if *closed || left.with_leader < needs {
+            let taken = loose.get(domain as usize).copied().unwrap_or(0);
+            if *closed || left.with_leader.saturating_sub(taken) < needs {
                 continue;
             }
             let of = |column: &[u32]| column.get(domain as usize).copied().unwrap_or(0);
@@ -335,11 +343,12 @@ impl<'a, C: Cluster> Pack<'a, C> {
                 domains.retain(|domain| choices[*domain as usize]);
             }
         }
+        let loose = self.loosely_taken(*leaf, crew);
         let column = self.left(*leaf, want.unit);
         let (mut left, mut room) = (vec![Left::default(); column.len()], vec![0; column.len()]);
         for at in domains.into_iter().map(|domain| domain as usize) {
-            left[at] = column[at];
-            room[at] = column[at].workers.min(want.most);
+            left[at] = column[at].without(loose.get(at).copied().unwrap_or(0));
+            room[at] = left[at].workers.min(want.most);
         }
         let leaders = Leaders { left: &left, apart, needed: with_leader && (apart > 0 || !crew.is_uniform()) };
         let limits = if part.is_none() { self.limits(*leaf, want.unit) } else { Vec::new() };
@@ -430,96 +439,6 @@ impl<'a, C: Cluster> Pack<'a, C> {
             }
         }
         open
-    }
-
-    /// For every rung before the leaf: how many pods its domains have left, where something was given away without saying where below.
-    fn limits(&mut self, leaf: usize, unit: &Unit) -> Vec<Vec<u32>> {
-        let mut limits = Vec::new();
-        for rung in 0..leaf {
-            let known = if self.vague[rung] { self.left(rung, unit) } else { &[] };
-            limits.push(known.iter().map(|left| left.workers.max(left.with_leader)).collect());
-        }
-        limits
-    }
-
-    /// What the host's index says, which sees more exactly how a leader and its workers share nodes: domains of which nothing was
-    /// given away.
-    fn ask(&mut self, rung: usize, unit: &Unit) -> Vec<u32> {
-        let Some(level) = self.chain.rungs[rung].level else { return Vec::new() };
-        let pods = crate::merged(unit.pods.iter().copied());
-        if self.asked.as_ref().is_none_or(|(at, asked, _)| (*at, asked) != (rung, &pods)) {
-            let exclusive = self.alone.contains(&rung);
-            let fitting = self.cluster.best_domains(level, &pods, exclusive, 1024);
-            self.asked = Some((rung, pods, fitting));
-        }
-        let untouched = |domain: &u32| {
-            (0..=rung).all(|wider| {
-                let around = self.chain.around(rung, *domain, wider);
-                self.rooms[wider]
-                    .as_ref()
-                    .zip(around)
-                    .is_none_or(|(room, around)| !room.is_given(around) || !self.vague[wider] && wider < rung)
-            })
-        };
-        let asked = self.asked.as_ref().map(|(_, _, fitting)| fitting.as_slice()).unwrap_or_default();
-        asked.iter().copied().filter(untouched).collect()
-    }
-
-    /// For every domain of the rung: how much of what the unit's pods ask for is in use there, in thousandths. Empty unless it matters.
-    fn busy(&mut self, rung: usize, search: &Search<'_>) -> Vec<u32> {
-        let Some(level) = self.chain.rungs[rung].level.filter(|_| search.want.fit == Fit::PackBusy) else { return Vec::new() };
-        let (cluster, shape) = (self.cluster, search.crew.bulk);
-        let mut busy = self.busy.entry((rung, shape)).or_insert_with(|| in_use(cluster, level, shape)).clone();
-        for (domain, busy) in (0..).zip(&mut busy) {
-            let given = self.rooms[rung].as_ref().is_some_and(|room| room.is_given(domain));
-            *busy = (*busy).max(u32::from(given));
-        }
-        busy
-    }
-
-    /// Enters what the unit takes into the books.
-    fn take(&mut self, unit: &Unit, found: &Found) {
-        let mut ranks = unit.pods.iter().copied();
-        let mut rest: Option<Demand> = None;
-        for place in &found.places {
-            let mut missing = place.pods;
-            let mut pods = Vec::new();
-            while missing > 0 {
-                let Some(next) = rest.take().or_else(|| ranks.next()) else { break };
-                let taken = missing.min(next.pods);
-                pods.push(Demand { pods: taken, ..next });
-                missing -= taken;
-                rest = Some(Demand { pods: next.pods - taken, ..next }).filter(|rest| rest.pods > 0);
-            }
-            for wider in 0..=place.rung {
-                if let (Some(around), Some(room)) = (self.chain.around(place.rung, place.domain, wider), &mut self.rooms[wider]) {
-                    room.give(&self.shapes, around, &pods);
-                }
-            }
-            self.vague[place.rung] |= place.rung + 1 < self.chain.rungs.len();
-        }
-        // All places are inside one domain of such a rung.
-        let Some(first) = found.places.first() else { return };
-        for rung in self.alone.clone() {
-            if let Some(domain) = self.chain.around(first.rung, first.domain, rung) {
-                self.close(rung, domain);
-            }
-        }
-        let apart = self.apart.into_iter().flat_map(|rung| found.places.iter().map(move |place| (rung, place)));
-        for (rung, place) in apart {
-            if let Some(domain) = self.chain.around(place.rung, place.domain, rung).filter(|_| rung <= place.rung) {
-                self.close(rung, domain);
-            }
-        }
-    }
-
-    /// Nothing more goes into the domain.
-    fn close(&mut self, rung: usize, domain: u32) {
-        if let Some(closed) = self.closed[rung].get_mut(domain as usize) {
-            *closed = true;
-            let children = self.chain.rungs[rung].children(domain).to_vec();
-            children.into_iter().for_each(|child| self.close(rung + 1, child));
-        }
     }
 
     /// What answers name: the place as the interface has it.

@@ -64,6 +64,12 @@ impl Shapes {
         u32::try_from(weight.max().unwrap_or(1).max(1)).unwrap_or(u32::MAX)
     }
 
+    /// How many workers' room of this crew the pods take at most.
+    pub fn room_of(&self, demand: &Demand, crew: &Crew) -> u32 {
+        let shape = self.known.get(&demand.shape).map_or(demand.shape, |(_, same)| *same);
+        demand.pods.saturating_mul(if shape == crew.bulk { 1 } else { self.weight(shape, crew.bulk) })
+    }
+
     /// The unit's pods.
     pub fn crew<C: Cluster>(&mut self, cluster: &C, unit: &Unit) -> Crew {
         let mut pods: Vec<Demand> = unit.pods.iter().copied().filter(|demand| demand.pods > 0).collect();
@@ -93,6 +99,13 @@ pub struct Left {
     pub workers: u32,
     /// Pods that fit if the leader is one of them; 0 if it has no place.
     pub with_leader: u32,
+}
+
+impl Left {
+    /// What is left without so much workers' room.
+    pub fn without(self, taken: u32) -> Self {
+        Self { workers: self.workers.saturating_sub(taken), with_leader: self.with_leader.saturating_sub(taken) }
+    }
 }
 
 /// The room in the domains of one level.

@@ -221,3 +221,16 @@ fn the_chain_leaves_out_what_no_node_carries_and_says_what_does_not_nest() {
     assert_eq!(chain.rung_of, [None, Some(0)]);
     assert_eq!(chain.notes, ["level a is left out: no c lies inside one a"]);
 }
+
+#[test]
+fn what_a_domain_took_as_a_whole_may_be_in_any_domain_inside_it() {
+    // n0 is in rack b, n1 in no rack, so that three pods get block a as a whole, and may leave rack b nothing.
+    let table = Table::new(["block", "rack"]).nodes_with(1, ["a", "b"], &[(SLOT, 2)]).nodes_with(1, ["a", ""], &[(SLOT, 4)]);
+    let mut pack = Pack::new(&table, &steps(&["block", "rack"]), None).unwrap();
+    let (three, one) = (unit(0, 3), unit(1, 1));
+    let found = pack.place(&Want::new(&three, vec![WHOLE], Fit::Best), false).unwrap();
+    assert_eq!((found.places[0].rung, found.places[0].pods), (0, 3));
+    assert_eq!(pack.place(&Want::new(&one, vec![0, WHOLE], Fit::Best), false), None);
+    let found = pack.place(&Want::new(&one, vec![WHOLE], Fit::Best), false).unwrap();
+    assert_eq!((found.places[0].rung, found.places[0].domain), (0, table.domain("block", "a")));
+}

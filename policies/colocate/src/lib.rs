@@ -21,11 +21,7 @@ struct Colocate;
 
 impl Lifecycle for Colocate {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "colocate".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings_schema: include_str!("../settings.schema.json").to_owned(),
-        }
+        muster_placement_sdk::descriptor!()
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {

@@ -13,11 +13,7 @@ struct Exclusive;
 
 impl Lifecycle for Exclusive {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "exclusive".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings_schema: include_str!("../settings.schema.json").to_owned(),
-        }
+        muster_placement_sdk::descriptor!()
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {

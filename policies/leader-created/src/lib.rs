@@ -9,11 +9,7 @@ struct LeaderCreated;
 
 impl Lifecycle for LeaderCreated {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "leader-created".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings_schema: include_str!("../settings.schema.json").to_owned(),
-        }
+        muster_startup_sdk::descriptor!()
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {

@@ -9,11 +9,7 @@ struct LeaderReady;
 
 impl Lifecycle for LeaderReady {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "leader-ready".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings_schema: include_str!("../settings.schema.json").to_owned(),
-        }
+        muster_startup_sdk::descriptor!()
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {

@@ -11,18 +11,15 @@ mod settings;
 mod tests;
 
 use muster_placement_sdk::{
-    Answer, Descriptor, Failure, Lifecycle, Placement, Preparation, Request, SettingsError, Snapshot, settings_error,
+    Answer, Descriptor, Failure, Lifecycle, Placement, Preparation, Request, SettingsError, Snapshot, bad_settings,
+    settings_error,
 };
 
 struct NodePool;
 
 impl Lifecycle for NodePool {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "node-pool".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings_schema: include_str!("../settings.schema.json").to_owned(),
-        }
+        muster_placement_sdk::descriptor!()
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {
@@ -36,8 +33,7 @@ impl Lifecycle for NodePool {
 
 impl Placement for NodePool {
     fn place(document: String, view: &Snapshot, request: Request) -> Result<Vec<Answer>, Failure> {
-        let faults = |faults: Vec<_>| Failure::Settings(faults.into_iter().map(settings_error).collect());
-        let settings = settings::parse(&document).map_err(faults)?;
+        let settings = settings::parse(&document).map_err(bad_settings)?;
         decide::place(&settings, view, &request)
     }
 }

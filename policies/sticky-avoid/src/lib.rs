@@ -23,11 +23,7 @@ struct StickyAvoid;
 
 impl Lifecycle for StickyAvoid {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "sticky-avoid".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings_schema: include_str!("../settings.schema.json").to_owned(),
-        }
+        muster_placement_sdk::descriptor!()
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {

@@ -15,18 +15,15 @@ mod settings;
 mod tests;
 
 use muster_placement_sdk::{
-    Answer, Descriptor, Failure, Lifecycle, Placement, Preparation, Request, SettingsError, Snapshot, log, settings_error,
+    Answer, Descriptor, Failure, Lifecycle, Placement, Preparation, Request, SettingsError, Snapshot, bad_settings, log,
+    settings_error,
 };
 
 struct TopologyPack;
 
 impl Lifecycle for TopologyPack {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "topology-pack".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings_schema: include_str!("../settings.schema.json").to_owned(),
-        }
+        muster_placement_sdk::descriptor!()
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {
@@ -40,8 +37,7 @@ impl Lifecycle for TopologyPack {
 
 impl Placement for TopologyPack {
     fn place(document: String, view: &Snapshot, request: Request) -> Result<Vec<Answer>, Failure> {
-        let faults = |faults: Vec<_>| Failure::Settings(faults.into_iter().map(settings_error).collect());
-        let settings = settings::parse(&document).map_err(faults)?;
+        let settings = settings::parse(&document).map_err(bad_settings)?;
         let decided = decide::place(&settings, view, &request)?;
         decided.notes.iter().for_each(|note| log::write(log::Level::Warn, note));
         Ok(decided.answers)

@@ -27,11 +27,7 @@ struct TpuSlice;
 
 impl Lifecycle for TpuSlice {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "tpu-slice".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings_schema: include_str!("../settings.schema.json").to_owned(),
-        }
+        muster_placement_sdk::descriptor!()
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {

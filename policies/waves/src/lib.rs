@@ -11,11 +11,7 @@ struct Waves;
 
 impl Lifecycle for Waves {
     fn describe() -> Descriptor {
-        Descriptor {
-            name: "waves".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings_schema: include_str!("../settings.schema.json").to_owned(),
-        }
+        muster_startup_sdk::descriptor!()
     }
 
     fn validate_settings(document: String) -> Vec<SettingsError> {

@@ -73,7 +73,5 @@ pub(super) fn report(
         bad: text.map(|text| ("ImmutableTemplates", text)),
         good: ("TemplatesInUse", "The volume claim templates are those of the StatefulSets"),
     };
-    if own.write(status, set.metadata.generation, now).is_some() {
-        plan.notes.extend(told);
-    }
+    own.report(set, status, told, plan, now);
 }

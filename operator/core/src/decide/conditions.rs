@@ -2,8 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use muster_api::LeaderWorkerSetStatus;
+use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
 
+use crate::plan::{Note, Plan};
 use crate::status::put;
 use crate::text::truncated;
 
@@ -21,6 +22,20 @@ pub(super) struct Own {
 }
 
 impl Own {
+    /// Writes the condition, and says `told` when that changes something.
+    pub(super) fn report(
+        self,
+        set: &LeaderWorkerSet,
+        status: &mut LeaderWorkerSetStatus,
+        told: Option<Note>,
+        plan: &mut Plan,
+        now: Timestamp,
+    ) {
+        if self.write(status, set.metadata.generation, now).is_some() {
+            plan.notes.extend(told);
+        }
+    }
+
     /// Writes the condition. Returns the message that was there before, if it changed.
     pub(super) fn write(
         self,

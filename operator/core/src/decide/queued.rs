@@ -17,9 +17,7 @@ pub(super) fn report(set: &LeaderWorkerSet, status: &mut LeaderWorkerSetStatus, 
         bad: text.map(|text| ("PlacedByKueue", text)),
         good: ("NotPlacedByKueue", "Kueue does not place the set's groups, or the set does not ask for exclusive placement"),
     };
-    if own.write(status, set.metadata.generation, now).is_some() {
-        plan.notes.extend(told);
-    }
+    own.report(set, status, told, plan, now);
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! a [`Rejection`] and changes nothing. The frozen snapshot may be out of date by then, so the index checks again when the
 //! assignment is committed ([`Index::commit`](crate::cluster::Index::commit)).
 
+mod extras;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::effects::{Effects, Stage};
+use self::extras::Extras;
 use super::{Answer, Decision, Demand, DomainId, LevelId, NodeId, Part, Place, Request, Subgroup, Unit, without};
 use crate::cluster::{
     Claims, GroupId, Holding, LeaderSeat, Packing, Seating, Seats, Shape, Shortage, Snapshot, SubgroupHolding, SubgroupId, View,
@@ -16,8 +18,6 @@ use crate::subgroups::SubgroupDomains;
 
 /// Domains that are looked at in one answer.
 const MAX_CANDIDATES: usize = 64;
-/// Nodes that one answer may have pods avoid.
-const MAX_AVOIDED: usize = 64;
 
 /// Label key by which a pod is bound to one node.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -563,53 +563,6 @@ impl<'a> Checker<'a> {
         let message =
             format!("unit {}: {} asks for a {key} of its own and {answered} is not inside one", unit.id, self.request.owner);
         Rejection::new(RejectionCode::NotExclusive, message)
-    }
-}
-
-/// What an answer says beside the decision.
-#[derive(Debug, Clone)]
-struct Extras {
-    avoid: BTreeSet<u32>,
-    /// Node labels that this answer asks for; those of the preparation are in the shapes.
-    selector: BTreeMap<String, String>,
-    instructions: Instructions,
-}
-
-impl Extras {
-    fn of(snapshot: &Snapshot, unit: &Unit, answer: &Answer) -> Result<Self, Rejection> {
-        if answer.avoid.len() > MAX_AVOIDED {
-            return Err(too_many(unit, "nodes to avoid", answer.avoid.len(), MAX_AVOIDED));
-        }
-        let refused =
-            |why: &dyn std::fmt::Display| Rejection::new(RejectionCode::EffectRefused, format!("unit {}: {why}", unit.id));
-        let effects = Effects::check(&answer.effects, Stage::Answer(&unit.prepared)).map_err(|why| refused(&why))?;
-        let shapes = unit.pods.iter().filter_map(|demand| snapshot.view().shapes.get(demand.shape.0 as usize));
-        for (key, value) in &effects.node_selector {
-            let other = shapes.clone().find_map(|shape| shape.selected(key).filter(|other| other != value));
-            if let Some(other) = other {
-                return Err(refused(&format!("effect node-selector {key}={value}: its pods select {key}={other} already")));
-            }
-        }
-        let named = |node: &NodeId| {
-            let unknown = || Rejection::new(RejectionCode::UnknownNode, format!("unit {}: there is no node {}", unit.id, node.0));
-            snapshot.node_name(*node).map(str::to_owned).ok_or_else(unknown)
-        };
-        let avoid: BTreeSet<NodeId> = answer.avoid.iter().copied().collect();
-        let names = avoid.iter().map(named).collect::<Result<_, _>>()?;
-        let selector = effects.node_selector.clone();
-        let instructions = Instructions { avoid: names, effects: unit.prepared.clone().and(&effects), ..Instructions::default() };
-        Ok(Self { avoid: avoid.into_iter().map(|node| node.0).collect(), selector, instructions })
-    }
-
-    fn allows(&self, snapshot: &Snapshot, row: u32) -> bool {
-        let has = |(key, value): (&String, &String)| snapshot.node_label(NodeId(row), key) == Some(value.as_str());
-        !self.avoid.contains(&row) && self.selector.iter().all(has)
-    }
-
-    /// The nodes that are left; `None` for all of them.
-    fn rows(&self, snapshot: &Snapshot) -> Option<Vec<u32>> {
-        let all = self.avoid.is_empty() && self.selector.is_empty();
-        (!all).then(|| (0..snapshot.node_count()).filter(|row| self.allows(snapshot, *row)).collect())
     }
 }
 

@@ -46,6 +46,18 @@ impl Preparation {
     }
 }
 
+/// Who the policy of this crate is: the crate's name and version, and the settings of `settings.schema.json` beside its `Cargo.toml`.
+#[macro_export]
+macro_rules! descriptor {
+    () => {
+        $crate::Descriptor {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings_schema: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/settings.schema.json")).to_owned(),
+        }
+    };
+}
+
 /// Makes a type the policy of this component.
 ///
 /// Natively, where `cargo test` runs, it only checks that the type has the traits: the names of a component's exports mean

@@ -40,7 +40,8 @@ impl Desk {
     /// Whether it went well, what it printed, and what it complained about.
     fn muster(&self, args: &[&str]) -> (bool, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
-        let output = command.arg("policy").args(args).current_dir(self.0.path()).output().unwrap();
+        command.arg("policy").args(args).current_dir(self.0.path()).env("MUSTER_CACHE", self.0.path().join("cache"));
+        let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.success(), text(output.stdout), text(output.stderr))
     }
@@ -160,4 +161,57 @@ fn a_simulation_compares_policies_and_draws_them() {
     assert!(good && printed.lines().count() == 3, "{printed}{complaint}");
     let page = std::fs::read_to_string(desk.0.path().join("curves.html")).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.contains("<polyline"), "{page}");
+}
+
+/// A project without a compiler: its recipe copies a component that is there.
+const RECIPE: &str = "
+[policy]
+name = 'copied'
+world = 'placement-policy'
+language = 'c'
+[build]
+commands = [['cp', 'source.wasm', '${OUT}']]
+";
+
+#[test]
+fn a_new_project_says_what_to_do_next_and_takes_no_place_that_is_taken() {
+    let desk = Desk::new();
+    let (good, printed, complaint) = desk.muster(&["new", "racks", "--lang", "python", "--startup"]);
+    assert!(good, "{complaint}");
+    let said = "racks is a new startup policy in python: policy.py is the place to go on.\n\n  cd racks\n  muster policy build ";
+    assert!(printed.starts_with(said), "{printed}");
+    let scenarios = std::fs::read_to_string(desk.0.path().join("racks/scenarios/first.yaml")).unwrap();
+    assert!(scenarios.contains("workers start once their leader is ready"), "{scenarios}");
+    let (good, _, complaint) = desk.muster(&["new", "racks", "--lang", "c"]);
+    let expected = "error: racks is there already and not empty; choose another folder with --dir\n";
+    assert_eq!((good, complaint.as_str()), (false, expected));
+    let (good, _, complaint) = desk.muster(&["new", "Racks", "--lang", "c"]);
+    assert!(!good && complaint.starts_with("error: \"Racks\" is no name for a policy: at most 63 small letters"), "{complaint}");
+    let (good, _, complaint) = desk.muster(&["new", "racks", "--lang", "cobol"]);
+    assert!(!good && complaint.contains("\"cobol\" is none of rust, c, go, js, python"), "{complaint}");
+}
+
+#[test]
+fn a_project_is_named_by_its_folder_and_a_component_older_than_its_sources_is_pointed_out() {
+    let desk = Desk::new();
+    for folder in ["copied", "copied/scenarios"] {
+        std::fs::create_dir(desk.0.path().join(folder)).unwrap();
+    }
+    desk.write("copied/policy.toml", RECIPE);
+    desk.write("copied/source.wasm", Guest::that(&all_into(0)).component());
+    desk.write("copied/scenarios/case.yaml", SCENARIO);
+    let (good, _, complaint) = desk.muster(&["test", "copied"]);
+    let expected = "error: copied is not built yet: `muster policy build copied` builds it\n";
+    assert_eq!((good, complaint.as_str()), (false, expected));
+    let (good, printed, complaint) = desk.muster(&["build", "copied"]);
+    assert!(good && printed.contains("next: muster policy test copied "), "{printed}{complaint}");
+    let (good, printed, complaint) = desk.muster(&["test", "copied", "--cases", "0"]);
+    assert!(good && printed.contains("✓ two racks  case.yaml"), "{printed}{complaint}");
+    assert_eq!(complaint, "");
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let source = std::fs::File::options().write(true).open(desk.0.path().join("copied/source.wasm")).unwrap();
+    source.set_modified(later).unwrap();
+    let (good, _, complaint) = desk.muster(&["check", "copied"]);
+    let expected = "note: source.wasm is newer than copied/target/copied.wasm: muster policy build brings it up to date\n";
+    assert_eq!((good, complaint.as_str()), (true, expected));
 }

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use component::{component, imports};
 pub use error::BuildError;
-pub use recipe::{Language, Recipe, World};
+pub use recipe::{Language, Limits, Recipe, World};
 pub use template::template;
 
 use crate::error::At;

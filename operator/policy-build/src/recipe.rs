@@ -41,6 +41,28 @@ impl Language {
             Self::C => "c",
         }
     }
+
+    /// The file of a new project that an author goes on with.
+    pub fn source(self) -> &'static str {
+        match self {
+            Self::Rust => "src/lib.rs",
+            Self::Go => "policy.go",
+            Self::Js => "policy.js",
+            Self::Python => "policy.py",
+            Self::C => "policy.c",
+        }
+    }
+
+    /// What must be on the machine, as the end of a sentence: everything else is installed into the cache.
+    pub fn needs(self) -> &'static str {
+        match self {
+            Self::Rust => "needs Rust with its target wasm32-unknown-unknown",
+            Self::Go => "needs Go 1.24 or newer",
+            Self::Js => "needs Node.js 20 or newer; installs componentize-js the first time",
+            Self::Python => "needs Python 3.10 or newer; installs componentize-py the first time",
+            Self::C => "needs Python 3.10 or newer; installs Zig's C compiler the first time",
+        }
+    }
 }
 
 impl fmt::Display for Language {
@@ -103,6 +125,19 @@ pub struct Recipe {
     pub tools: Tools,
     /// How it is built.
     pub build: Build,
+    /// What a call of it needs, where that is more than operators give unless told otherwise.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What a call of the policy needs, as policy objects say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Time, such as `200ms`.
+    pub deadline: Option<String>,
+    /// Memory, such as `128Mi`.
+    pub memory: Option<String>,
 }
 
 /// What the policy is.

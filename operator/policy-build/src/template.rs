@@ -19,6 +19,11 @@ pub fn template(language: Language, name: &str, world: World) -> Vec<(PathBuf, S
     };
     files.push(("README.md", fill(&include_str!("../templates/README.md").replace("{{load}}", load))));
     files.push((".gitignore", include_str!("../templates/gitignore").to_owned()));
+    let scenario = match world {
+        World::PlacementPolicy => include_str!("../templates/scenarios/placement.yaml"),
+        World::StartupPolicy => include_str!("../templates/scenarios/startup.yaml"),
+    };
+    files.push(("scenarios/first.yaml", scenario.to_owned()));
     files.push(("wit/policy.wit", WIT.to_owned()));
     if language == Language::Js {
         files.push(("package-lock.json", NPM_LOCK.to_owned()));
@@ -74,12 +79,12 @@ fn fill(text: &str, language: Language, name: &str, world: World) -> String {
         World::PlacementPolicy => ("placement", "muster.dev/placement-policy"),
         World::StartupPolicy => ("startup", "muster.dev/startup-policy"),
     };
-    let (full_name, source, needs, size) = match language {
-        Language::Rust => ("Rust", "src/lib.rs", "needs Rust with its target wasm32-unknown-unknown", "100 KB"),
-        Language::Go => ("Go", "policy.go", "needs Go 1.24", "3 MB"),
-        Language::Js => ("JavaScript", "policy.js", "needs Node.js 20", "12 MB"),
-        Language::Python => ("Python", "policy.py", "needs Python 3.10", "18 MB"),
-        Language::C => ("C", "policy.c", "needs Python 3.10, which installs Zig's C compiler", "50 KB"),
+    let (full_name, size) = match language {
+        Language::Rust => ("Rust", "100 KB"),
+        Language::Go => ("Go", "3 MB"),
+        Language::Js => ("JavaScript", "12 MB"),
+        Language::Python => ("Python", "18 MB"),
+        Language::C => ("C", "50 KB"),
     };
     let ident = name.replace('-', "_");
     let values = [
@@ -89,10 +94,11 @@ fn fill(text: &str, language: Language, name: &str, world: World) -> String {
         ("{{world_}}", &world.name().replace('-', "_")),
         ("{{kind}}", kind),
         ("{{object}}", world.object()),
+        ("{{resource}}", &world.object().to_lowercase()),
         ("{{annotation}}", annotation),
         ("{{language}}", full_name),
-        ("{{source}}", source),
-        ("{{needs}}", needs),
+        ("{{source}}", language.source()),
+        ("{{needs}}", language.needs()),
         ("{{size}}", size),
     ];
     values.iter().fold(text.to_owned(), |text, (variable, value)| text.replace(variable, value))

@@ -91,6 +91,7 @@ fn wanted(list: &Path) -> String {
         text.lines()
             .filter_map(|line| line.trim().strip_prefix('"'))
             .filter_map(|line| line.split_once("\": \""))
+            .filter(|(_, value)| value.starts_with(|first: char| first.is_ascii_digit()))
             .map(|(name, _)| name)
             .collect()
     } else {
@@ -136,6 +137,12 @@ mod tests {
             path
         };
         assert_eq!(wanted(&file("requirements.txt", "# compiler\nziglang==0.17.1\n")), "ziglang==0.17.1");
-        assert_eq!(wanted(&file("package.json", "{\n  \"devDependencies\": {\n    \"@a/b\": \"1.0.0\"\n  }\n}\n")), "@a/b");
+        assert_eq!(
+            wanted(&file(
+                "package.json",
+                "{\n  \"type\": \"module\",\n  \"devDependencies\": {\n    \"@a/b\": \"1.0.0\"\n  }\n}\n"
+            )),
+            "@a/b"
+        );
     }
 }

@@ -103,7 +103,9 @@ impl AcceptError {
             Self::NotWasm(_) => "check that the source names a .wasm component and that the whole file arrived".into(),
             Self::CoreModule => "make it a component with `wasm-tools component new`, or with the wit-component library".into(),
             Self::Wasi(_) => {
-                "build it without WASI: for Rust, target wasm32-unknown-unknown instead of wasm32-wasip1 or wasm32-wasip2".into()
+                "build it without WASI: `muster policy build` does so for Rust, Go, JavaScript, Python and C; for Rust alone, target \
+                 wasm32-unknown-unknown instead of wasm32-wasip1 or wasm32-wasip2"
+                    .into()
             }
             Self::UnknownImport { .. } => "build it against wit/policy.wit and remove what is not in its world".into(),
             Self::OtherWorld { found, .. } => format!("use it in a {} instead", found.object()),

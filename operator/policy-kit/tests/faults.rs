@@ -47,7 +47,7 @@ fn an_answer_for_nobody_is_a_fault() {
 fn a_policy_that_never_answers_is_late() {
     let policy = placement(&Guest::that("(loop $on (br $on)) (unreachable)").component());
     let late = broken(&policy).into_iter().last().unwrap();
-    assert_eq!(late.property, "fifty groups over 10,000 nodes are answered within the deadline");
+    assert!(late.property.contains(" groups over "), "{}", late.property);
     let message = late.broken.unwrap().message;
     assert!(message.starts_with("the policy did not answer within "), "{message}");
     assert!(message.ends_with(", and 5 tries were no help"), "{message}");

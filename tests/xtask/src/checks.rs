@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::cache::Cache;
-use crate::{go, policies, prerequisites, work};
+use crate::{examples, go, policies, prerequisites, work};
 
 /// Cluster tests mostly wait, so more of them run at once than there are cores.
 const CLUSTER_TEST_THREADS: &str = "8";
@@ -29,6 +29,8 @@ pub(crate) enum Step {
     Unit,
     /// Tests of the policies on this machine.
     Policies,
+    /// The example policies in five languages build and answer as they should.
+    Examples,
     /// The control plane, kwok and Helm build.
     Programs,
     /// The Helm chart: lint, good and bad values.
@@ -53,6 +55,7 @@ impl Step {
                 let tests = guest_cargo(cache, &["test", "--workspace"]);
                 work::run("tests of the policies", tests, &cache.log("policy-tests"))
             }
+            Self::Examples => examples::test(cache),
             Self::Programs => go::build(cache),
             Self::Chart => chart(cache),
             Self::Cluster => cluster(cache),
@@ -171,6 +174,23 @@ fn chart(cache: &Cache) -> Result<()> {
         ensure!(said.contains(&expected), "helm template refuses {} without saying {expected:?}:\n{said}", values.display());
         println!("✓ helm template refuses {}", name(&values));
     }
+    built_ins(cache, &chart)
+}
+
+/// Every policy of `policies/` can be had by its name alone, as an object of one kind.
+fn built_ins(cache: &Cache, chart: &Path) -> Result<()> {
+    for policy in policies::names(&cache.root)? {
+        let mut kinds = Vec::new();
+        for kind in ["placement", "startup"] {
+            let mut template = helm(cache, "template", chart);
+            template.args(["--set-json", &format!("policies.{kind}.{policy}={{}}")]);
+            if template.output().context("starting helm")?.status.success() {
+                kinds.push(kind);
+            }
+        }
+        ensure!(kinds.len() == 1, "{policy} must be in one list of deploy/helm/templates/_policies.tpl; it is in {kinds:?}");
+    }
+    println!("✓ helm template makes an object of every built-in policy");
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 
 mod cache;
 mod checks;
+mod examples;
 mod failures;
 mod go;
 mod policies;
@@ -48,6 +49,8 @@ enum Task {
     Lint,
     /// Builds the policies' components.
     Policies,
+    /// Builds and tests policies in five languages (the examples, and new projects), installing compilers that are missing.
+    Examples,
     /// Writes the generated files again.
     Generate,
     /// Tests against the real control plane, those whose name contains FILTER. MUSTER_TEST_KEEP=1 keeps the cluster for the next run.
@@ -83,6 +86,7 @@ fn run(task: Task, cache: &Cache) -> Result<()> {
             println!("The components are in {}.", built.display());
             Ok(())
         }
+        Task::Examples => examples::test(cache),
         Task::Generate => checks::generate(cache),
         Task::E2e { filter } => {
             prerequisites::check()?;

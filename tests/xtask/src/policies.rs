@@ -10,6 +10,8 @@ use muster_policy_build::rust::{Cargo, TARGET};
 
 use crate::work;
 
+/// Folders that builds write.
+const WRITTEN: [&str; 3] = ["target", "bindings", "__pycache__"];
 /// What the built components were built from.
 const STAMP: &str = ".inputs";
 
@@ -40,7 +42,7 @@ pub(crate) fn build(root: &Path, cache: &Path) -> Result<PathBuf> {
 }
 
 /// Folders of `policies/` whose crate is a guest.
-fn names(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(root: &Path) -> Result<Vec<String>> {
     let policies = root.join("policies");
     let mut names = Vec::new();
     for entry in fs::read_dir(&policies).with_context(|| format!("reading {}", policies.display()))? {
@@ -53,15 +55,14 @@ fn names(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Hashes every file below the folders, by path and content, without what cargo writes.
-fn hash_of(folders: &[PathBuf]) -> Result<u64> {
-    let mut files = Vec::new();
-    let mut open = folders.to_vec();
+/// Hashes the files and every file below the folders, by path and content, without what builds write.
+pub(crate) fn hash_of(paths: &[PathBuf]) -> Result<u64> {
+    let (mut open, mut files): (Vec<PathBuf>, Vec<PathBuf>) = paths.iter().cloned().partition(|path| path.is_dir());
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
             let path = entry?.path();
             match path.is_dir() {
-                true if path.file_name().is_some_and(|name| name == "target") => {}
+                true if path.file_name().is_some_and(|name| WRITTEN.iter().any(|written| name == *written)) => {}
                 true => open.push(path),
                 false => files.push(path),
             }
@@ -70,7 +71,7 @@ fn hash_of(folders: &[PathBuf]) -> Result<u64> {
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {
-        let relative = folders.iter().find_map(|folder| file.strip_prefix(folder.parent()?).ok());
+        let relative = paths.iter().find_map(|folder| file.strip_prefix(folder.parent()?).ok());
         relative.hash(&mut hasher);
         fs::read(&file).with_context(|| format!("reading {}", file.display()))?.hash(&mut hasher);
     }

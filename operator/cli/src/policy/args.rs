@@ -1,6 +1,6 @@
 //! The command line of `muster policy`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -9,6 +9,7 @@ use muster_api::policy::PolicySpec;
 use muster_policy_host::Limits;
 use serde_json::{Value, json};
 
+use super::named;
 use super::registry::{Spoken, Trusted};
 use super::simulate::Course;
 use crate::args::Output;
@@ -16,7 +17,7 @@ use crate::capture::Kept;
 
 /// Write, try and measure policies, with the operator's own code: what passes here is what the operator does.
 ///
-/// A policy is named by its file, or by `builtin:NAME`.
+/// A policy is named by its file, by the folder of its project, or by `builtin:NAME`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// A new project that builds and passes its test as it is.
@@ -25,7 +26,7 @@ pub(crate) enum PolicyCommand {
         name: String,
         /// rust, go, js, python or c.
         #[arg(short, long)]
-        lang: String,
+        lang: muster_policy_build::Language,
         /// A startup policy; by default a placement policy.
         #[arg(long)]
         startup: bool,
@@ -47,7 +48,8 @@ pub(crate) enum PolicyCommand {
     },
     /// Whether the operator would load it: world, imports, size, types, settings.
     Check {
-        /// A component, or `builtin:NAME`.
+        /// The folder of a project, a component, or `builtin:NAME`.
+        #[arg(default_value = ".")]
         policy: String,
         #[command(flatten)]
         with: With,
@@ -57,7 +59,8 @@ pub(crate) enum PolicyCommand {
     },
     /// What it is: world, imports, exports, producers, digest, settings schema; of a registry's, annotations too.
     Inspect {
-        /// A component, `builtin:NAME`, or `oci://REGISTRY/REPOSITORY:TAG`.
+        /// The folder of a project, a component, `builtin:NAME`, or `oci://REGISTRY/REPOSITORY:TAG`.
+        #[arg(default_value = ".")]
         policy: String,
         #[command(flatten)]
         spoken: Spoken,
@@ -67,7 +70,8 @@ pub(crate) enum PolicyCommand {
     },
     /// One call: what it decides, what the operator makes of that, what it costs.
     Run {
-        /// A component, `builtin:NAME`, or `native` for what the operator does without a policy.
+        /// The folder of a project, a component, `builtin:NAME`, or `native` for what the operator does without a policy.
+        #[arg(default_value = ".")]
         policy: String,
         /// File of the scenario.
         #[arg(short, long)]
@@ -80,7 +84,7 @@ pub(crate) enum PolicyCommand {
     },
     /// All scenarios, and the properties that every policy must have, over generated clusters.
     Test {
-        /// A component, `builtin:NAME`, or the folder of a policy; its scenarios are in `scenarios` there.
+        /// The folder of a project, a component, or `builtin:NAME`.
         #[arg(default_value = ".")]
         policy: String,
         /// Folder or file of scenarios; by default `scenarios` in the policy's folder.
@@ -103,7 +107,8 @@ pub(crate) enum PolicyCommand {
     },
     /// How long calls take, over clusters of several sizes; beside it the native rule.
     Bench {
-        /// A component, `builtin:NAME`, or `native`.
+        /// The folder of a project, a component, `builtin:NAME`, or `native`.
+        #[arg(default_value = ".")]
         policy: String,
         /// Nodes of the generated clusters.
         #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
@@ -141,8 +146,8 @@ pub(crate) enum PolicyCommand {
         /// Scenario files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// A component, `builtin:NAME`, or `native`.
-        #[arg(short, long)]
+        /// The folder of a project, a component, `builtin:NAME`, or `native`.
+        #[arg(short, long, default_value = ".")]
         policy: String,
         /// Another one.
         #[arg(long)]
@@ -167,7 +172,7 @@ pub(crate) enum PolicyCommand {
     },
     /// Pushes a component to a registry, and prints the source for its policy object.
     Push {
-        /// A component, or `builtin:NAME`.
+        /// The folder of a project, a component, or `builtin:NAME`.
         policy: String,
         /// REGISTRY/REPOSITORY:TAG.
         to: String,
@@ -232,12 +237,12 @@ pub(crate) struct With {
     /// The policy's settings as JSON or YAML, or `@FILE`.
     #[arg(long)]
     pub(crate) settings: Option<String>,
-    /// Time that a call may take, 1ms to 500ms.
-    #[arg(long, default_value = "50ms")]
-    pub(crate) deadline: String,
-    /// Memory that a call may take, up to 256Mi.
-    #[arg(long, default_value = "64Mi")]
-    pub(crate) memory: String,
+    /// Time that a call may take, 1ms to 500ms; by default what the project's policy.toml says, else 50ms.
+    #[arg(long)]
+    pub(crate) deadline: Option<String>,
+    /// Memory that a call may take, up to 256Mi; by default what the project's policy.toml says, else 64Mi.
+    #[arg(long)]
+    pub(crate) memory: Option<String>,
 }
 
 impl With {
@@ -251,13 +256,17 @@ impl With {
         serde_norway::from_str(&text).map(Some).context("--settings: neither JSON nor YAML")
     }
 
-    /// The limits, checked as the operator checks those of a policy object.
-    pub(crate) fn limits(&self) -> Result<Limits> {
-        let spec: PolicySpec = serde_json::from_value(json!({
-            "source": {}, "limits": { "deadline": self.deadline, "memory": self.memory },
-        }))?;
-        let memory = spec.memory().map_err(|error| anyhow::anyhow!("--memory: {error}"))?;
-        let deadline: Duration = spec.deadline().map_err(|error| anyhow::anyhow!("--deadline: {error}"))?;
-        Ok(Limits::new(deadline, usize::try_from(memory).unwrap_or(usize::MAX)))
+    /// The limits of a call of the policy with this name, checked as the operator checks those of a policy object.
+    pub(crate) fn limits(&self, policy: &str) -> Result<Limits> {
+        let own = named::recipe(Path::new(policy)).transpose()?.map(|recipe| recipe.limits).unwrap_or_default();
+        limits(self.deadline.as_ref().or(own.deadline.as_ref()), self.memory.as_ref().or(own.memory.as_ref()))
     }
+}
+
+/// Limits from texts as policy objects have them.
+fn limits(deadline: Option<&String>, memory: Option<&String>) -> Result<Limits> {
+    let spec: PolicySpec = serde_json::from_value(json!({ "source": {}, "limits": { "deadline": deadline, "memory": memory } }))?;
+    let memory = spec.memory().map_err(|error| anyhow::anyhow!("--memory: {error}"))?;
+    let deadline: Duration = spec.deadline().map_err(|error| anyhow::anyhow!("--deadline: {error}"))?;
+    Ok(Limits::new(deadline, usize::try_from(memory).unwrap_or(usize::MAX)))
 }

@@ -20,12 +20,12 @@ pub(super) struct Wanted<'a> {
 }
 
 pub(super) fn bench(policy: &str, wanted: &Wanted<'_>, with: &With, output: Output) -> Result<()> {
-    let (engine, limits) = (engine()?, with.limits()?);
+    let engine = engine()?;
     let settings = with.settings()?.unwrap_or(Value::Null);
     let budgets = wanted.budgets.iter().map(|text| budget(text)).collect::<Result<Vec<_>>>()?;
     let mut all = Vec::new();
     for name in std::iter::once(policy).chain(wanted.compare) {
-        let policy = load(&engine, name, limits, &settings)?;
+        let policy = load(&engine, name, with.limits(name)?, &settings)?;
         for nodes in wanted.nodes {
             for units in wanted.units {
                 all.push(measure(&policy, *nodes, *units, wanted.calls)?);

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::With;
+use super::named::Found;
 use super::registry::{Spoken, fetch};
 use super::{engine, size};
 use crate::args::Output;
@@ -45,9 +46,9 @@ const STEPS: [(Step, &str); 5] = [
 ];
 
 pub(super) fn check(policy: &str, with: &With, output: Output) -> Result<()> {
-    let bytes = Bytes::read(policy)?;
+    let bytes = Found::by_name(policy)?.bytes;
     let settings = with.settings()?.unwrap_or(Value::Null);
-    let (engine, limits) = (engine()?, with.limits()?);
+    let (engine, limits) = (engine()?, with.limits(policy)?);
     let loaded = bytes.load(&engine, limits, &settings);
     let anatomy = anatomy(&bytes.bytes).ok();
     let error = match &loaded {
@@ -158,7 +159,7 @@ pub(super) async fn inspect(policy: &str, spoken: &Spoken, output: Output) -> Re
         let (bytes, digest, annotations) = fetch(policy, spoken).await?;
         (bytes, Some(digest), annotations)
     } else {
-        (Bytes::read(policy)?, None, BTreeMap::new())
+        (Found::by_name(policy)?.bytes, None, BTreeMap::new())
     };
     let anatomy = anatomy(&bytes.bytes).map_err(|why| anyhow::anyhow!("{}: {why}", bytes.origin))?;
     let loaded = bytes.load(&engine()?, muster_policy_host::Limits::default(), &Value::Null);

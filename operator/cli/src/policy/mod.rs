@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod bench;
 mod check;
+mod named;
 mod project;
 mod registry;
 mod replay;
@@ -10,12 +11,15 @@ mod run;
 mod simulate;
 mod test;
 
+use std::time::Duration;
+
 use anyhow::Result;
-use muster_policy_host::{Engine, EngineOptions, Limits};
+use muster_policy_host::{CacheOptions, Engine, EngineOptions, Limits};
 use muster_policy_kit::{Bytes, Policy};
 use serde_json::Value;
 
 use self::args::PolicyCommand;
+use self::named::Found;
 use crate::args::Cluster;
 use crate::capture;
 use crate::read::Reader;
@@ -37,7 +41,7 @@ pub(crate) async fn run(command: PolicyCommand, cluster: &Cluster) -> Result<()>
         PolicyCommand::Simulate { policies, course, with, output } => simulate::run(&policies, &course, &with, output),
         PolicyCommand::Check { policy, with, output } => check::check(&policy, &with, output),
         PolicyCommand::Inspect { policy, spoken, output } => check::inspect(&policy, &spoken, output).await,
-        PolicyCommand::New { name, lang, startup, dir } => project::new(&name, &lang, startup, dir.as_deref()),
+        PolicyCommand::New { name, lang, startup, dir } => project::new(&name, lang, startup, dir.as_deref()),
         PolicyCommand::Build { dir, out, output } => project::build(&dir, out, output),
         PolicyCommand::Push { policy, to, annotation, spoken, output } => {
             registry::push(&policy, &to, &annotation, &spoken, output).await
@@ -54,17 +58,52 @@ pub(crate) async fn run(command: PolicyCommand, cluster: &Cluster) -> Result<()>
     }
 }
 
-/// An engine like the operator's.
+/// How much compiled code is kept.
+const COMPILED_BYTES: u64 = 512 << 20;
+/// A host that was built without optimisation compiles many times slower than the operator.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// An engine like the operator's. What it compiled once is there at once the next time.
 fn engine() -> Result<Engine> {
-    Ok(Engine::new(EngineOptions::default())?)
+    let folder = project::cache().ok().map(|cache| cache.join("compiled"));
+    let usual = EngineOptions::default();
+    let compile_timeout = if cfg!(debug_assertions) { PATIENCE } else { usual.compile_timeout };
+    let cache = folder.map(|folder| CacheOptions { folder, max_bytes: COMPILED_BYTES });
+    Ok(Engine::new(EngineOptions { cache, compile_timeout, ..usual })?)
 }
 
-/// The policy that a person names: a file, `builtin:NAME` or `native`.
-fn load(engine: &Engine, name: &str, limits: Limits, settings: &Value) -> Result<Policy> {
-    if name == "native" {
-        return Ok(Policy::Native);
+/// A policy that is found and compiled once, whatever settings it is then tried with.
+struct Trial<'a> {
+    engine: &'a Engine,
+    limits: Limits,
+    /// None is the native rule.
+    bytes: Option<Bytes>,
+    compiled: Option<Policy>,
+}
+
+impl<'a> Trial<'a> {
+    /// The policy that a person names: a file, a project's folder, `builtin:NAME` or `native`.
+    fn of(engine: &'a Engine, name: &str, limits: Limits) -> Result<Self> {
+        let bytes = if name == "native" { None } else { Some(Found::by_name(name)?.bytes) };
+        Ok(Self { engine, limits, bytes, compiled: None })
     }
-    Ok(Bytes::read(name)?.load(engine, limits, settings)?)
+
+    fn with(&mut self, settings: &Value) -> Result<Policy> {
+        if let Some(compiled) = &self.compiled {
+            return Ok(compiled.with_settings(self.limits, settings)?);
+        }
+        let policy = match &self.bytes {
+            Some(bytes) => bytes.load(self.engine, self.limits, settings)?,
+            None => Policy::Native,
+        };
+        self.compiled = Some(policy.clone());
+        Ok(policy)
+    }
+}
+
+/// The policy that a person names, with these settings.
+fn load(engine: &Engine, name: &str, limits: Limits, settings: &Value) -> Result<Policy> {
+    Trial::of(engine, name, limits)?.with(settings)
 }
 
 /// Microseconds as a person reads them.

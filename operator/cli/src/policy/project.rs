@@ -7,44 +7,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use muster_policy_build::{Built, Language, Options, Progress, World, build as build_project, template};
 use serde::Serialize;
 
+use super::named::argument;
 use super::size;
 use crate::args::Output;
 use crate::output::{self, FAINT, STRONG, styled};
 
-/// A first case for a new placement policy: what the templates decide.
-const PLACEMENT: &str = "\
-# One case: a cluster, a question, and what should come of it. Other fields: tests/scenarios/README.md of Muster.
-name: a group goes where it leaves least room over
-levels: [topology.kubernetes.io/zone]
-templates:
-  gpu8: {cpu: 64, gpu: 8}
-nodes:
-  - 4 x gpu8 @ large
-  - 2 x gpu8 @ small
-shapes:
-  machine: {gpu: 8}
-request:
-  units: \"[2 machines]\"
-expect:
-  - {unit: 0, within: small}
-";
-
-/// A first case for a new startup policy.
-const STARTUP: &str = "\
-# One case: a set's groups, and what each may do next. Other fields: tests/scenarios/README.md of Muster.
-name: workers start once their leader is ready
-startup:
-  groups:
-    - {size: 4, pods: [running], age: 20s}
-    - {size: 4, pods: [ready], age: 30s}
-expect:
-  - {group: 0, admit: 1}
-  - {group: 1, admit: 4}
-";
-
 /// Lays a project out in a new folder.
-pub(super) fn new(name: &str, language: &str, startup: bool, folder: Option<&Path>) -> Result<()> {
-    let language = language.parse::<Language>().map_err(|why| anyhow::anyhow!("--lang: {why}"))?;
+pub(super) fn new(name: &str, language: Language, startup: bool, folder: Option<&Path>) -> Result<()> {
     let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let starts = name.starts_with(|first: char| first.is_ascii_lowercase());
     ensure!(
@@ -55,19 +24,20 @@ pub(super) fn new(name: &str, language: &str, startup: bool, folder: Option<&Pat
     let folder = folder.map_or_else(|| PathBuf::from(name), Path::to_owned);
     let occupied = fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
     ensure!(!occupied, "{} is there already and not empty; choose another folder with --dir", folder.display());
-    let case = if startup { STARTUP } else { PLACEMENT };
-    let files = template(language, name, world).into_iter().chain([(PathBuf::from("scenarios/first.yaml"), case.to_owned())]);
-    for (path, text) in files {
+    for (path, text) in template(language, name, world) {
         let path = folder.join(path);
         let parent = path.parent().unwrap_or(&folder);
         fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     let shown = folder.display();
+    let (world, source, needs) = (world.name().replace('-', " "), language.source(), language.needs());
     output::print(&format!(
-        "{shown} is a {} in {}.\n\n  cd {shown}\n  muster policy build\n  muster policy test\n\nIts README.md says how a cluster gets it.",
-        world.name(),
-        language.name()
+        "{shown} is a new {world} in {language}: {source} is the place to go on.\n\n  \
+         cd {shown}\n  \
+         muster policy build    # {needs}\n  \
+         muster policy test     # plays scenarios/, and checks what every policy must do\n\n\
+         README.md there says how a cluster gets it, wit/policy.wit what there is to know about the interface."
     ));
     Ok(())
 }
@@ -96,12 +66,17 @@ pub(super) fn build(folder: &Path, out: Option<PathBuf>, output: Output) -> Resu
     output::show(output, &product, || {
         let imports = if product.imports.is_empty() { "nothing".to_owned() } else { product.imports.join(", ") };
         let bytes = size(usize::try_from(product.bytes).unwrap_or(usize::MAX));
-        format!("{}  {bytes}\nimports {imports}", product.path.display())
+        let folder = argument(folder);
+        format!(
+            "{}  {bytes}\nimports {imports}\n\nnext: muster policy test{folder}     plays its scenarios, and checks what every policy must do\n      \
+             muster policy check{folder}    what the operator says when it loads it",
+            product.path.display()
+        )
     })
 }
 
 /// Where tools of languages are kept: shared by all projects.
-fn cache() -> Result<PathBuf> {
+pub(super) fn cache() -> Result<PathBuf> {
     let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     match set("MUSTER_CACHE").or_else(|| home().map(|cache| cache.join("muster"))) {

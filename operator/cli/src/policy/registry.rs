@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use muster_policy_host::Limits;
+use muster_policy_host::{Limits, PolicyKind};
 use muster_policy_kit::Bytes;
 use muster_policy_oci::{
     Algorithm, Credentials, Identity, Options, PrivateKey, PublicKey, Pulled, Reference, Registry, Subject, TrustRoot,
@@ -14,6 +14,7 @@ use muster_policy_oci::{
 use serde::Serialize;
 use serde_json::Value;
 
+use super::named::{self, Found};
 use super::{engine, size};
 use crate::args::Output;
 use crate::output;
@@ -21,6 +22,11 @@ use crate::output;
 /// Annotations of an artifact that everybody understands.
 const TITLE: &str = "org.opencontainers.image.title";
 const VERSION: &str = "org.opencontainers.image.version";
+/// And one that says which object takes it.
+const WORLD: &str = "dev.muster.policy.world";
+/// What a call needs, if that is more than usual: the object says it.
+const DEADLINE: &str = "dev.muster.policy.deadline";
+const MEMORY: &str = "dev.muster.policy.memory";
 
 /// How the registry is spoken to. Name and password come from `docker login`'s file.
 #[derive(Debug, Clone, Args)]
@@ -54,6 +60,11 @@ impl Spoken {
     fn registry(&self, reference: &Reference) -> Result<Registry> {
         let options = Options { plain_http: self.plain_http.clone(), ..Options::default() };
         Ok(Registry::new(options, &self.credentials(reference)?)?)
+    }
+
+    /// As they follow another command to the same registry.
+    fn flags(&self) -> String {
+        self.plain_http.iter().map(|host| format!(" --plain-http {host}")).collect()
     }
 
     fn credentials(&self, reference: &Reference) -> Result<Credentials> {
@@ -91,14 +102,34 @@ impl Named {
         Self { image, digest: digest.to_owned(), component: component.map(str::to_owned) }
     }
 
-    /// The lines of `spec.source` that load it.
-    fn source(&self) -> String {
-        format!("spec:\n  source:\n    oci: {{image: {}, digest: \"{}\"}}", self.image, self.digest)
+    /// The object that loads it, as far as the artifact's annotations tell; with a key, it asks for that key's signature.
+    fn object(&self, annotations: &BTreeMap<String, String>, key: Option<&str>) -> String {
+        let startup = annotations.get(WORLD).is_some_and(|world| world == PolicyKind::Startup.world());
+        let kind = if startup { PolicyKind::Startup } else { PolicyKind::Placement }.object();
+        let last = self.image.rsplit('/').next().unwrap_or_default();
+        let name = annotations.get(TITLE).map_or(last, String::as_str);
+        let mut text = format!(
+            "apiVersion: policy.muster.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: {name}\nspec:\n  source:\n    oci:\n      \
+             image: {}\n      digest: {}\n",
+            self.image, self.digest
+        );
+        let limits = [("deadline", DEADLINE), ("memory", MEMORY)];
+        let limits = limits.iter().filter_map(|(field, key)| Some(format!("    {field}: {}\n", annotations.get(*key)?)));
+        let limits: String = limits.collect();
+        if !limits.is_empty() {
+            text.push_str("  limits:\n");
+            text.push_str(&limits);
+        }
+        if let Some(key) = key {
+            text.push_str("  verify:\n    keys:\n      - pem: |\n");
+            text.extend(key.lines().map(|line| format!("          {line}\n")));
+        }
+        text
     }
 }
 
 pub(super) async fn push(policy: &str, to: &str, annotations: &[String], spoken: &Spoken, output: Output) -> Result<()> {
-    let (bytes, reference) = (Bytes::read(policy)?, reference(to)?);
+    let (bytes, reference) = (Found::by_name(policy)?.bytes, reference(to)?);
     let world = bytes.kind()?;
     let mut all = BTreeMap::new();
     // Who needs settings is pushed all the same; it only can't be asked for its name.
@@ -107,14 +138,26 @@ pub(super) async fn push(policy: &str, to: &str, annotations: &[String], spoken:
         let (name, version) = name.split_once(' ').unwrap_or((name.as_str(), ""));
         all.extend([(TITLE.to_owned(), name.to_owned()), (VERSION.to_owned(), version.to_owned())]);
     }
-    all.insert("dev.muster.policy.world".to_owned(), world.world().to_owned());
+    let own = named::recipe(Path::new(policy)).transpose()?.map(|recipe| recipe.limits).unwrap_or_default();
+    all.extend(own.deadline.map(|deadline| (DEADLINE.to_owned(), deadline)));
+    all.extend(own.memory.map(|memory| (MEMORY.to_owned(), memory)));
+    all.insert(WORLD.to_owned(), world.world().to_owned());
     for annotation in annotations {
         let (key, value) = annotation.split_once('=').with_context(|| format!("--annotation {annotation:?}: write KEY=VALUE"))?;
         all.insert(key.to_owned(), value.to_owned());
     }
     let pushed = spoken.registry(&reference)?.push(&reference, &bytes.bytes, &all).await?;
     let named = Named::new(&reference, &pushed.digest, Some(&pushed.component));
-    output::show(output, &named, || format!("pushed {} to {to}\n\n{}", size(bytes.bytes.len()), named.source()))
+    output::show(output, &named, || {
+        let flags = spoken.flags();
+        format!(
+            "pushed {} to {to}\n\n{}\n\
+             next: muster policy sign {to} --key muster.key{flags}\n\
+             Operators load what is not signed only with the Helm value policyHost.allowUnsigned; if yours has it, apply the above.",
+            size(bytes.bytes.len()),
+            named.object(&all, None)
+        )
+    })
 }
 
 pub(super) async fn pull(from: &str, file: Option<&Path>, spoken: &Spoken, output: Output) -> Result<()> {
@@ -124,7 +167,11 @@ pub(super) async fn pull(from: &str, file: Option<&Path>, spoken: &Spoken, outpu
     let file = file.map_or_else(|| PathBuf::from(format!("{last}.wasm")), Path::to_owned);
     std::fs::write(&file, &component).with_context(|| format!("writing {}", file.display()))?;
     let named = Named::new(&reference, &artifact.digest, Some(&artifact.layer.digest));
-    output::show(output, &named, || format!("{}  {}\n{}", file.display(), size(component.len()), artifact.digest))
+    output::show(output, &named, || {
+        let file = file.display();
+        let note = "\n\nnext: muster policy check";
+        format!("{file}  {}\n{}{note} {file}", size(component.len()), artifact.digest)
+    })
 }
 
 pub(super) async fn sign(what: &str, key: &Path, spoken: &Spoken, output: Output) -> Result<()> {
@@ -132,9 +179,16 @@ pub(super) async fn sign(what: &str, key: &Path, spoken: &Spoken, output: Output
     let pem = std::fs::read_to_string(key)
         .with_context(|| format!("reading the key {}; `muster policy keygen` makes one", key.display()))?;
     let key = PrivateKey::from_pem(&pem).with_context(|| format!("--key {}", key.display()))?;
-    let digest = spoken.registry(&reference)?.sign(&reference, &key).await?;
+    let registry = spoken.registry(&reference)?;
+    let digest = registry.sign(&reference, &key).await?;
+    let annotations = registry.artifact(&reference).await?.annotations;
     let named = Named::new(&reference, &digest, None);
-    output::show(output, &named, || format!("signed {digest}"))
+    output::show(output, &named, || {
+        format!(
+            "# Signed. This object loads it where that signature is good: muster policy sign … | kubectl apply -f -\n{}",
+            named.object(&annotations, Some(&key.public_pem()))
+        )
+    })
 }
 
 pub(super) async fn verify(what: &str, trusted: &Trusted, spoken: &Spoken, output: Output) -> Result<()> {
@@ -178,7 +232,8 @@ pub(super) fn keygen(name: &Path) -> Result<()> {
     std::io::Write::write_all(&mut file, key.to_pem().as_bytes())?;
     std::fs::write(&public, key.public_pem()).with_context(|| format!("writing {}", public.display()))?;
     output::print(&format!(
-        "{}  sign with it, and keep it to yourself\n{}  for spec.verify.keys",
+        "{}  signs policies: muster policy sign REGISTRY/REPOSITORY:TAG --key {0}. Keep it to yourself.\n\
+         {}  verifies them: spec.verify.keys of a policy object, and muster policy verify --key {1}",
         private.display(),
         public.display()
     ));

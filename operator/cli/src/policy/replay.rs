@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use muster_policy_host::Engine;
 use muster_policy_kit::scenario::read;
 use muster_policy_kit::{Decided, Report, Scenario, in_words, play};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::args::With;
-use super::{engine, load};
+use super::{Trial, engine};
 use crate::args::Output;
 use crate::output::{self, BAD, FAINT, GOOD, STRONG, styled};
 
@@ -26,12 +25,14 @@ struct Replayed {
 }
 
 pub(super) fn replay(files: &[PathBuf], policy: &str, against: Option<&str>, with: &With, output: Output) -> Result<()> {
-    let engine = engine()?;
+    let (engine, limits) = (engine()?, with.limits(policy)?);
+    let mut policy = Trial::of(&engine, policy, limits)?;
+    let mut other = against.map(|against| Trial::of(&engine, against, with.limits(against)?)).transpose()?;
     let mut all = Vec::new();
     for file in files {
         for scenario in read(file)? {
-            let report = one(&engine, policy, &scenario, with).with_context(|| file.display().to_string())?;
-            let against = against.map(|against| one(&engine, against, &scenario, with)).transpose()?;
+            let report = one(&mut policy, &scenario, with).with_context(|| file.display().to_string())?;
+            let against = other.as_mut().map(|other| one(other, &scenario, with)).transpose()?;
             let differences = against.as_ref().map(|against| differences(&report, against)).unwrap_or_default();
             all.push(Replayed { file: file.clone(), report, against, differences });
         }
@@ -44,11 +45,11 @@ pub(super) fn replay(files: &[PathBuf], policy: &str, against: Option<&str>, wit
     Ok(())
 }
 
-fn one(engine: &Engine, policy: &str, scenario: &Scenario, with: &With) -> Result<Report> {
+fn one(policy: &mut Trial<'_>, scenario: &Scenario, with: &With) -> Result<Report> {
     let given = with.settings()?;
     let settings = given.unwrap_or_else(|| scenario.settings.clone());
     let settings = if settings.is_null() { Value::Null } else { settings };
-    Ok(play(scenario, &load(engine, policy, with.limits()?, &settings)?)?)
+    Ok(play(scenario, &policy.with(&settings)?)?)
 }
 
 fn differences(one: &Report, other: &Report) -> Vec<String> {

@@ -10,17 +10,18 @@ use muster_policy_kit::{Decided, Report, play};
 use serde_json::Value;
 
 use super::args::With;
-use super::{duration, engine, load, size};
+use super::{Trial, duration, engine, size};
 use crate::args::Output;
 use crate::output::{self, BAD, FAINT, STRONG, styled};
 
 pub(super) fn run(policy: &str, file: &Path, with: &With, output: Output) -> Result<()> {
-    let (engine, limits, given) = (engine()?, with.limits()?, with.settings()?);
+    let (engine, limits, given) = (engine()?, with.limits(policy)?, with.settings()?);
     let mut reports = Vec::new();
+    let mut trial = Trial::of(&engine, policy, limits)?;
     for scenario in read(file)? {
         let own = Some(&scenario.settings).filter(|settings| !settings.is_null());
         let settings = given.as_ref().or(own).unwrap_or(&Value::Null);
-        let policy = load(&engine, policy, limits, settings)?;
+        let policy = trial.with(settings)?;
         // The first call touches every page of the instance for the first time; authors want to see what the others take.
         play(&scenario, &policy).with_context(|| format!("{}: {}", file.display(), scenario.name))?;
         reports.push(play(&scenario, &policy)?);

@@ -57,10 +57,10 @@ pub(crate) struct Course {
 }
 
 pub(super) fn run(policies: &[String], course: &Course, with: &With, output: Output) -> Result<()> {
-    let (engine, limits) = (engine()?, with.limits()?);
+    let engine = engine()?;
     let settings = with.settings()?.unwrap_or(Value::Null);
     let names = policies.iter().map(String::as_str).chain(["native"]);
-    let loaded = names.map(|name| load(&engine, name, limits, &settings)).collect::<Result<Vec<Policy>>>()?;
+    let loaded = names.map(|name| load(&engine, name, with.limits(name)?, &settings)).collect::<Result<Vec<Policy>>>()?;
     let cluster = match &course.cluster {
         Some(file) => read(file)?.remove(0),
         None => {

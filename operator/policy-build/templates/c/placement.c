@@ -42,27 +42,70 @@ void exports_muster_policy_lifecycle_prepare(placement_policy_string_t *settings
   placement_policy_string_dup(&ret->levels.ptr[0], LEVEL);
 }
 
-static exports_muster_policy_placement_answer_t answer(exports_muster_policy_placement_unit_t *unit,
+// What this call gave away already. The snapshot does not change while it runs, so the policy counts for itself.
+typedef struct {
+  uint32_t *domains;
+  size_t count;
+  // All pods that were put into the last of them.
+  muster_policy_cluster_demand_t *pods;
+  size_t kinds;
+} given_t;
+
+static bool contains(const uint32_t *domains, size_t count, uint32_t domain) {
+  for (size_t i = 0; i < count; i++) {
+    if (domains[i] == domain) return true;
+  }
+  return false;
+}
+
+static uint32_t give(given_t *given, uint32_t domain, const exports_muster_policy_placement_unit_t *unit) {
+  given->domains[given->count++] = domain;
+  given->kinds = unit->pods.len;
+  memcpy(given->pods, unit->pods.ptr, unit->pods.len * sizeof *given->pods);
+  return domain;
+}
+
+// The domain for a unit, NONE if there is no room.
+static uint32_t choose(const exports_muster_policy_placement_unit_t *unit, muster_policy_cluster_borrow_snapshot_t view,
+                       uint32_t level, bool exclusive, given_t *given) {
+  if (unit->current.is_some && unit->current.val.domains.ptr[level] != NONE) {
+    // New pods join those that run already.
+    return give(given, unit->current.val.domains.ptr[level], unit);
+  }
+  muster_policy_cluster_list_domain_id_t best = {0};
+  if (given->count > 0 && !exclusive) {
+    // Is there still room where the unit before this one went, for both of them?
+    uint32_t last = given->domains[given->count - 1];
+    memcpy(given->pods + given->kinds, unit->pods.ptr, unit->pods.len * sizeof *given->pods);
+    muster_policy_cluster_list_demand_t together = {given->pods, given->kinds + unit->pods.len};
+    muster_policy_cluster_method_snapshot_best_domains(view, level, &together, false, 1024, &best);
+    bool fits = contains(best.ptr, best.len, last);
+    muster_policy_cluster_list_domain_id_free(&best);
+    if (fits) {
+      given->kinds += unit->pods.len;
+      return last;
+    }
+  }
+  // One more than were given away: one of them is still free.
+  muster_policy_cluster_list_demand_t pods = {unit->pods.ptr, unit->pods.len};
+  muster_policy_cluster_method_snapshot_best_domains(view, level, &pods, exclusive, given->count + 1, &best);
+  uint32_t domain = NONE;
+  for (size_t i = 0; i < best.len && domain == NONE; i++) {
+    if (!contains(given->domains, given->count, best.ptr[i])) domain = best.ptr[i];
+  }
+  muster_policy_cluster_list_domain_id_free(&best);
+  return domain == NONE ? NONE : give(given, domain, unit);
+}
+
+static exports_muster_policy_placement_answer_t answer(const exports_muster_policy_placement_unit_t *unit,
                                                        muster_policy_cluster_borrow_snapshot_t view, uint32_t level,
-                                                       bool exclusive) {
+                                                       uint32_t domain) {
   exports_muster_policy_placement_answer_t answer = {.unit = unit->id};
   unsigned pods = 0;
   for (size_t i = 0; i < unit->pods.len; i++) pods += unit->pods.ptr[i].pods;
 
-  muster_policy_cluster_list_domain_id_t domains = {0};
-  if (unit->current.is_some && unit->current.val.domains.ptr[level] != NONE) {
-    // New pods join those that run already.
-    domains.len = 1;
-    domains.ptr = array(1, sizeof *domains.ptr);
-    domains.ptr[0] = unit->current.val.domains.ptr[level];
-  } else {
-    // The operator takes the first that still has room when it comes to this answer, so there is no need to count.
-    muster_policy_cluster_list_demand_t demands = {unit->pods.ptr, unit->pods.len};
-    muster_policy_cluster_method_snapshot_best_domains(view, level, &demands, exclusive, 64, &domains);
-  }
-
   char message[256];
-  if (domains.len == 0) {
+  if (domain == NONE) {
     answer.decision.tag = EXPORTS_MUSTER_POLICY_PLACEMENT_DECISION_HOLD;
     answer.decision.val.hold = 30000;
     snprintf(message, sizeof message, "no domain of " LEVEL " has room for %u pods", pods);
@@ -70,21 +113,18 @@ static exports_muster_policy_placement_answer_t answer(exports_muster_policy_pla
   } else {
     answer.decision.tag = EXPORTS_MUSTER_POLICY_PLACEMENT_DECISION_WITHIN;
     exports_muster_policy_placement_list_location_t *within = &answer.decision.val.within;
-    within->len = domains.len;
-    within->ptr = array(domains.len, sizeof *within->ptr);
-    for (size_t i = 0; i < domains.len; i++) {
-      within->ptr[i].level = level;
-      within->ptr[i].domain = domains.ptr[i];
-    }
+    within->len = 1;
+    within->ptr = array(1, sizeof *within->ptr);
+    within->ptr[0].level = level;
+    within->ptr[0].domain = domain;
     placement_policy_string_t name;
-    muster_policy_cluster_method_snapshot_domain_name(view, level, domains.ptr[0], &name);
+    muster_policy_cluster_method_snapshot_domain_name(view, level, domain, &name);
     snprintf(message, sizeof message, "%.*s has room for %u pods, with the least left over", (int)name.len, (char *)name.ptr,
              pods);
     placement_policy_string_free(&name);
     placement_policy_string_dup(&answer.reason.code, "LeastLeftOver");
   }
   placement_policy_string_dup(&answer.reason.message, message);
-  muster_policy_cluster_list_domain_id_free(&domains);
   return answer;
 }
 
@@ -94,10 +134,20 @@ bool exports_muster_policy_placement_place(placement_policy_string_t *settings,
                                            exports_muster_policy_placement_list_answer_t *ret,
                                            exports_muster_policy_placement_failure_t *err) {
   // What `prepare` named comes first among the levels. A set that wants domains for itself says at which level.
-  uint32_t level = request->exclusive.is_some ? request->exclusive.val : 0;
+  bool exclusive = request->exclusive.is_some;
+  uint32_t level = exclusive ? request->exclusive.val : 0;
+  size_t kinds = 0;
+  for (size_t i = 0; i < request->units.len; i++) kinds += request->units.ptr[i].pods.len;
+  given_t given = {.domains = array(request->units.len, sizeof *given.domains), .pods = array(kinds, sizeof *given.pods)};
+
   ret->len = request->units.len;
   ret->ptr = array(ret->len, sizeof *ret->ptr);
-  for (size_t i = 0; i < ret->len; i++) ret->ptr[i] = answer(&request->units.ptr[i], view, level, request->exclusive.is_some);
+  for (size_t i = 0; i < ret->len; i++) {
+    const exports_muster_policy_placement_unit_t *unit = &request->units.ptr[i];
+    ret->ptr[i] = answer(unit, view, level, choose(unit, view, level, exclusive, &given));
+  }
+  free(given.domains);
+  free(given.pods);
   // The snapshot is lent for this call and must be given back.
   muster_policy_cluster_snapshot_drop_borrow(view);
   return true;

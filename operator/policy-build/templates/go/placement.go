@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	cluster "{{name}}/bindings/muster_policy_cluster"
@@ -64,38 +65,67 @@ func Place(document string, view *cluster.Snapshot, request placement.Request) (
 	}
 	// What Prepare named comes first among the levels. A set that wants domains for itself says at which level.
 	level := request.Exclusive.SomeOr(0)
+	given := given{}
 	answers := make([]placement.Answer, 0, len(request.Units))
 	for _, unit := range request.Units {
-		answers = append(answers, answer(unit, view, level, request.Exclusive.IsSome(), parsed))
+		domain, found := choose(unit, view, level, request.Exclusive.IsSome(), &given)
+		answers = append(answers, answer(unit, view, level, domain, found, parsed))
 	}
 	return wit.Ok[[]placement.Answer, types.Failure](answers)
 }
 
-func answer(unit placement.Unit, view *cluster.Snapshot, level uint32, exclusive bool, parsed settings) placement.Answer {
+// given is what this call gave away already. The snapshot does not change while it runs, so the policy counts for itself.
+type given struct {
+	domains []uint32
+	// pods are all that were put into the last of them.
+	pods []types.Demand
+}
+
+func (given *given) add(domain uint32, pods []types.Demand) {
+	given.domains = append(given.domains, domain)
+	given.pods = pods
+}
+
+// choose finds the domain for a unit.
+func choose(unit placement.Unit, view *cluster.Snapshot, level uint32, exclusive bool, given *given) (domain uint32, found bool) {
+	if unit.Current.IsSome() {
+		if domain := unit.Current.Some().Domains[level]; domain != math.MaxUint32 {
+			// New pods join those that run already.
+			given.add(domain, unit.Pods)
+			return domain, true
+		}
+	}
+	if count := len(given.domains); count > 0 && !exclusive {
+		// Is there still room where the unit before this one went, for both of them?
+		last, together := given.domains[count-1], slices.Concat(given.pods, unit.Pods)
+		if slices.Contains(view.BestDomains(level, together, false, 1024), last) {
+			given.pods = together
+			return last, true
+		}
+	}
+	// One more than were given away: one of them is still free.
+	for _, domain := range view.BestDomains(level, unit.Pods, exclusive, uint32(len(given.domains)+1)) {
+		if !slices.Contains(given.domains, domain) {
+			given.add(domain, unit.Pods)
+			return domain, true
+		}
+	}
+	return 0, false
+}
+
+func answer(unit placement.Unit, view *cluster.Snapshot, level, domain uint32, found bool, parsed settings) placement.Answer {
 	pods := uint32(0)
 	for _, demand := range unit.Pods {
 		pods += demand.Pods
 	}
-	// The operator takes the first that still has room when it comes to this answer, so there is no need to count.
-	domains := view.BestDomains(level, unit.Pods, exclusive, 64)
-	if unit.Current.IsSome() {
-		// New pods join those that run already.
-		if domain := unit.Current.Some().Domains[level]; domain != math.MaxUint32 {
-			domains = []uint32{domain}
-		}
-	}
-	if len(domains) == 0 {
+	if !found {
 		message := fmt.Sprintf("no domain of %s has room for %d pods", parsed.Level, pods)
 		return placement.Answer{Unit: unit.Id, Decision: placement.MakeDecisionHold(30_000), Reason: types.Reason{Code: "NoRoom", Message: message}}
 	}
-	locations := make([]types.Location, 0, len(domains))
-	for _, domain := range domains {
-		locations = append(locations, types.Location{Level: level, Domain: domain})
-	}
-	message := fmt.Sprintf("%s has room for %d pods, with the least left over", view.DomainName(level, domains[0]), pods)
+	message := fmt.Sprintf("%s has room for %d pods, with the least left over", view.DomainName(level, domain), pods)
 	return placement.Answer{
 		Unit:     unit.Id,
-		Decision: placement.MakeDecisionWithin(locations),
+		Decision: placement.MakeDecisionWithin([]types.Location{{Level: level, Domain: domain}}),
 		Reason:   types.Reason{Code: "LeastLeftOver", Message: message},
 	}
 }

@@ -37,22 +37,48 @@ export const placement = {
     // What `prepare` named comes first among the levels. A set that wants domains for itself says at which level.
     const exclusive = request.exclusive !== undefined;
     const level = exclusive ? request.exclusive : 0;
-    return request.units.map((unit) => answer(unit, view, level, exclusive, settings));
+    // What this call gave away already: the domains, and all pods that were put into the last of them. The snapshot does not
+    // change while the call runs, so the policy counts for itself.
+    const given = { domains: [], pods: [] };
+    return request.units.map((unit) => {
+      const domain = choose(unit, view, level, exclusive, given);
+      return answer(unit, view, level, domain, settings);
+    });
   },
 };
 
-function answer(unit, view, level, exclusive, settings) {
+// The domain for a unit; undefined if there is no room.
+function choose(unit, view, level, exclusive, given) {
+  const give = (domain, pods) => {
+    given.domains.push(domain);
+    given.pods = pods;
+    return domain;
+  };
   const current = unit.current ? unit.current.domains[level] : NONE;
-  // New pods join those that run already. Else the operator takes the first domain that still has room when it comes to this
-  // answer, so there is no need to count.
-  const domains = current !== NONE ? [current] : Array.from(view.bestDomains(level, unit.pods, exclusive, 64));
+  // New pods join those that run already.
+  if (current !== NONE) return give(current, unit.pods);
+  const last = given.domains.at(-1);
+  if (last !== undefined && !exclusive) {
+    // Is there still room where the unit before this one went, for both of them?
+    const together = [...given.pods, ...unit.pods];
+    if (view.bestDomains(level, together, false, 1024).includes(last)) {
+      given.pods = together;
+      return last;
+    }
+  }
+  // One more than were given away: one of them is still free.
+  const best = view.bestDomains(level, unit.pods, exclusive, given.domains.length + 1);
+  const free = best.find((domain) => !given.domains.includes(domain));
+  return free === undefined ? undefined : give(free, unit.pods);
+}
+
+function answer(unit, view, level, domain, settings) {
   const pods = unit.pods.reduce((sum, demand) => sum + demand.pods, 0);
   const rest = { unit: unit.id, avoid: [], effects: [] };
-  if (domains.length === 0) {
+  if (domain === undefined) {
     const message = `no domain of ${settings.level} has room for ${pods} pods`;
     return { ...rest, decision: { tag: "hold", val: 30000 }, reason: { code: "NoRoom", message } };
   }
-  const message = `${view.domainName(level, domains[0])} has room for ${pods} pods, with the least left over`;
-  const locations = domains.map((domain) => ({ level, domain }));
-  return { ...rest, decision: { tag: "within", val: locations }, reason: { code: "LeastLeftOver", message } };
+  const message = `${view.domainName(level, domain)} has room for ${pods} pods, with the least left over`;
+  return { ...rest, decision: { tag: "within", val: [{ level, domain }] }, reason: { code: "LeastLeftOver", message } };
 }

@@ -26,12 +26,20 @@ pub(super) fn no_groups(policy: &Policy) -> Verdict {
     Verdict { property: "a set without groups is no reason to fail", cases: 1, broken }
 }
 
+/// As for placement, a host that was built without optimisation is not held to the operator's time.
+const IN_TIME: (&str, u32) = if cfg!(debug_assertions) {
+    ("a hundred groups are answered within the longest deadline", 100)
+} else {
+    ("a thousand groups are answered within the deadline", 1000)
+};
+
 pub(super) fn in_time(policy: &Policy) -> Verdict {
-    let groups: Vec<Group> = (0..1000).map(|index| group(index, 8, &[Phase::Ready, Phase::Running], 0, true)).collect();
-    let faults = (0..super::TRIES).map(|_| ask(policy, &request(&groups, 1000, 0)).err());
+    let (property, count) = IN_TIME;
+    let groups: Vec<Group> = (0..count).map(|index| group(index, 8, &[Phase::Ready, Phase::Running], 0, true)).collect();
+    let faults = (0..super::TRIES).map(|_| ask(policy, &request(&groups, count, 0)).err());
     let broken = faults.collect::<Option<Vec<String>>>().and_then(|faults| faults.into_iter().next());
     let broken = broken.map(|message| Broken { message, scenario: None });
-    Verdict { property: "a thousand groups are answered within the deadline", cases: 1, broken }
+    Verdict { property, cases: 1, broken }
 }
 
 fn group(index: u32, size: u32, phases: &[Phase], age_ms: u64, placed: bool) -> Group {

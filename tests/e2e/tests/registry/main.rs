@@ -6,7 +6,7 @@ mod support;
 
 use muster_guests::Guest;
 use muster_policy_oci::{Algorithm, PrivateKey};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use support::{Corner, condition, verdicts};
 
@@ -22,6 +22,35 @@ async fn a_signed_policy_is_pulled_by_digest_with_a_pull_secret() {
     let status = corner.await_ready("True").await.unwrap();
     assert_eq!(condition(&status, "Verified"), ("Succeeded", "signed by the key spec.verify.keys[0]"));
     assert_eq!(status.active.unwrap().digest, pushed.component);
+}
+
+#[tokio::test]
+async fn what_an_author_pushes_and_signs_loads_by_the_object_that_is_printed() {
+    let corner = Corner::new().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let component = Guest::default().component();
+    std::fs::write(folder.path().join("mine.wasm"), &component).unwrap();
+    let (reference, plain) = (Corner::reference("authors:0.1.0"), Corner::reference(""));
+    let plain = format!("--plain-http={}", plain.trim_end_matches('/'));
+    let muster = async |args: &[&str]| Corner::muster(folder.path(), args).await.unwrap();
+
+    muster(&["keygen", "team"]).await;
+    let pushed = muster(&["push", "mine.wasm", &reference, &plain]).await;
+    assert!(pushed.contains(&format!("next: muster policy sign {reference} --key muster.key ")), "{pushed}");
+    let printed = muster(&["sign", &reference, "--key", "team.key", &plain]).await;
+    let verified = muster(&["verify", &reference, "--key", "team.pub", &plain]).await;
+    assert!(verified.contains("signed by the key team.pub"), "{verified}");
+    muster(&["pull", &reference, "--file", "pulled.wasm", &plain]).await;
+    assert_eq!(std::fs::read(folder.path().join("pulled.wasm")).unwrap(), component);
+
+    let object: Value = serde_norway::from_str(&printed).unwrap();
+    assert_eq!((&object["kind"], &object["metadata"]["name"]), (&json!("PlacementPolicy"), &json!("fixture")));
+    let mut spec = object["spec"].clone();
+    // The registry's password is the cluster's business, and not in what is printed.
+    spec["source"]["oci"]["pullSecrets"] = json!([{ "namespace": support::HOME, "name": support::PULL_SECRET }]);
+    corner.apply(&spec).await.unwrap();
+    let status = corner.await_ready("True").await.unwrap();
+    assert_eq!(condition(&status, "Verified").0, "Succeeded");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -19,7 +21,7 @@ use serde_json::{Value, json};
 
 /// The namespace of the pull secret. The chart, which is installed first, gives the operator a role there.
 pub(crate) const HOME: &str = "default";
-const PULL_SECRET: &str = "registry";
+pub(crate) const PULL_SECRET: &str = "registry";
 const USER: &str = "puller";
 const PASSWORD: &str = "correct horse";
 
@@ -78,6 +80,27 @@ impl Corner {
         let reference: Reference = format!("{}/{name}@{digest}", registry()).parse()?;
         self.registry.sign(&reference, key).await?;
         Ok(())
+    }
+
+    /// What the registry calls `name`.
+    pub(crate) fn reference(name: &str) -> String {
+        format!("{}/{name}", registry())
+    }
+
+    /// What `muster policy …` prints in a folder, with the password in a file as `docker login` writes it there.
+    pub(crate) async fn muster(folder: &Path, args: &[&str]) -> Result<String> {
+        let config = json!({ "auths": { registry(): { "username": USER, "password": PASSWORD } } });
+        std::fs::write(folder.join("config.json"), config.to_string())?;
+        let mut command = Command::new(Cluster::shared().await.plane().layout().muster());
+        command
+            .arg("policy")
+            .args(args)
+            .current_dir(folder)
+            .env("DOCKER_CONFIG", folder)
+            .env("MUSTER_CACHE", folder.join("cache"));
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// A policy from the registry, with the pull secret and without a signer.

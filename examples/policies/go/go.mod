@@ -1,0 +1,3 @@
+module local-ssd
+
+go 1.24

@@ -177,6 +177,16 @@ pub fn saying(says: &Says, avoid: &[u32], effects: &[Gives<'_>]) -> (String, Str
     (place, functions)
 }
 
+/// A placement policy whose `place` is written out: core functions, one of them exported as `muster:policy/placement@0.1.0#place`,
+/// which calls `$drop` with the snapshot when it has read enough. The constants are those of a [`Guest`].
+///
+/// # Panics
+/// When the text is not WebAssembly, or not of the world's types.
+#[must_use]
+pub fn placement(imports: &str, functions: &str) -> Vec<u8> {
+    component("placement-policy", &Guest::default().core(&format!("{DROP} {imports}"), functions))
+}
+
 /// A startup policy that answers for no group.
 ///
 /// # Panics

@@ -53,6 +53,14 @@ enum Task {
     Examples,
     /// Writes the generated files again.
     Generate,
+    /// Measures the index, placement and policies at full size, beside their targets: a table. Takes minutes.
+    ///
+    /// Options: --only index|replan|placement|startup|loading (several), --strict (fail over a target), --smoke (tiny, in seconds).
+    Bench {
+        /// Passed on; `cargo xtask bench -- --help` describes them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Tests against the real control plane, those whose name contains FILTER. MUSTER_TEST_KEEP=1 keeps the cluster for the next run.
     E2e {
         /// Part of a test's name.
@@ -88,6 +96,7 @@ fn run(task: Task, cache: &Cache) -> Result<()> {
         }
         Task::Examples => examples::test(cache),
         Task::Generate => checks::generate(cache),
+        Task::Bench { options } => bench(cache, &options),
         Task::E2e { filter } => {
             prerequisites::check()?;
             programs(cache)?;
@@ -105,6 +114,17 @@ fn programs(cache: &Cache) -> Result<()> {
     let packages = ["--package", "muster-operator", "--package", "muster-cli", "--package", "muster-cluster"];
     let build = cache.cargo(&[&["build", "--bins"], &packages[..]].concat());
     work::run("building the operator and muster", build, &cache.log("operator"))
+}
+
+/// Builds the measurements with the settings of a release and runs them.
+fn bench(cache: &Cache, options: &[String]) -> Result<()> {
+    policies::build(&cache.root, &cache.folder)?;
+    let build = cache.cargo(&["build", "--profile", "bench", "--package", "muster-bench"]);
+    work::run("building the measurements", build, &cache.log("bench"))?;
+    // Cargo keeps what the profile `bench` makes with the release builds.
+    let mut command = cache.command(cache.target().join("release/muster-bench"));
+    command.args(options);
+    attached(command)
 }
 
 /// Stops what `up` started. On a machine where nothing was ever built there is nothing to stop.

@@ -1,0 +1,52 @@
+  ;; A placement policy that reads whole columns: each unit gets the free domain of level 1 with the least room that is enough.
+  ;; Memory: constants below 1024, results of imports at 1024, answers from 8192, their locations from 57344, arguments from 65536.
+  (func (export "muster:policy/placement@0.1.0#place") (param $request i32) (result i32)
+    (local $view i32) (local $fit i32) (local $domains i32) (local $held i32)
+    (local $unit i32) (local $left i32) (local $need i32) (local $answer i32) (local $location i32)
+    (local $best i32) (local $least i32) (local $domain i32) (local $room i32)
+    ;; Two pages are what it begins with.
+    (drop (memory.grow (i32.const 14)))
+    (local.set $view (i32.load offset=8 (local.get $request)))
+    (local.set $domains (call $domain-count (local.get $view) (i32.const 1)))
+    (local.set $fit (call $room-of-domains (local.get $view) (local.get $domains)))
+    (call $domain-holders (local.get $view) (i32.const 1) (i32.const 1024))
+    (local.set $held (i32.load (i32.const 1024)))
+    (call $drop (local.get $view))
+    (local.set $unit (i32.load offset=36 (local.get $request)))
+    (local.set $left (i32.load offset=40 (local.get $request)))
+    (i32.store (i32.const 452) (i32.const 8192))
+    (i32.store (i32.const 456) (local.get $left))
+    (local.set $answer (i32.const 8192))
+    (local.set $location (i32.const 57344))
+    (block $done
+      (loop $units
+        (br_if $done (i32.eqz (local.get $left)))
+        ;; One leader and some workers of like shapes: two demands.
+        (local.set $need (i32.load offset=4 (local.get $unit)))
+        (local.set $need (i32.add (i32.load offset=4 (local.get $need)) (i32.load offset=12 (local.get $need))))
+        (local.set $best (i32.const -1))
+        (local.set $least (i32.const -1))
+        (local.set $domain (i32.const 0))
+        (block $all
+          (loop $next
+            (br_if $all (i32.ge_u (local.get $domain) (local.get $domains)))
+            (local.set $room (i32.load (i32.add (local.get $fit) (i32.shl (local.get $domain) (i32.const 2)))))
+            (if (i32.and
+                  (i32.and (i32.ge_u (local.get $room) (local.get $need)) (i32.lt_u (local.get $room) (local.get $least)))
+                  (i32.eqz (i32.load (i32.add (local.get $held) (i32.shl (local.get $domain) (i32.const 2))))))
+              (then (local.set $best (local.get $domain)) (local.set $least (local.get $room))))
+            (local.set $domain (i32.add (local.get $domain) (i32.const 1)))
+            (br $next)))
+        (if (i32.ne (local.get $best) (i32.const -1))
+          (then (i32.store (i32.add (local.get $held) (i32.shl (local.get $best) (i32.const 2))) (i32.const 1))))
+        (i32.store (local.get $location) (i32.const 1))
+        (i32.store offset=4 (local.get $location) (local.get $best))
+        (memory.copy (local.get $answer) (i32.const 400) (i32.const 48))
+        (i32.store (local.get $answer) (i32.load (local.get $unit)))
+        (i32.store offset=8 (local.get $answer) (local.get $location))
+        (local.set $answer (i32.add (local.get $answer) (i32.const 48)))
+        (local.set $location (i32.add (local.get $location) (i32.const 8)))
+        (local.set $unit (i32.add (local.get $unit) (i32.const 64)))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $units)))
+    (i32.const 448))

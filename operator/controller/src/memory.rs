@@ -3,13 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hasher as _};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use muster_api::names::annotation;
 use muster_core::cluster::GroupId;
+use muster_core::placing::turns::{Claim, Rank};
 use muster_core::pods::millis_between;
 use serde_json::Value;
 
@@ -19,33 +20,78 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Since when each leader (by UID) waits with its group for a place, by set.
+/// A set that waits for a place for some of its groups.
+#[derive(Debug, Default)]
+struct Waiter {
+    /// Since when each leader (by UID) waits.
+    leaders: HashMap<String, Timestamp>,
+    /// What its groups need.
+    claims: Vec<Arc<Claim>>,
+    /// Since when it lets others go first.
+    gives_way: Option<Timestamp>,
+}
+
+impl Waiter {
+    /// How long a set lets others go first at most in one go, and how long after that it does so again.
+    const PATIENCE: Duration = Duration::from_secs(3);
+    const IMMUNITY: Duration = Duration::from_secs(60);
+
+    fn is_patient(&mut self, now: Timestamp) -> bool {
+        let passed = self.gives_way.map(|since| Duration::from_millis(millis_between(since, now)));
+        if passed.is_some_and(|passed| passed >= Self::IMMUNITY) {
+            self.gives_way = None;
+            return true;
+        }
+        passed.is_none_or(|passed| passed < Self::PATIENCE)
+    }
+}
+
+/// The sets that wait, since when, and for what.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    sets: Mutex<HashMap<SetRef, HashMap<String, Timestamp>>>,
+    sets: Mutex<HashMap<SetRef, Waiter>>,
 }
 
 impl Waiting {
     /// Adds leaders that wait, and returns since when each does.
     pub(crate) fn note(&self, set: &SetRef, waiting: &HashSet<String>, now: Timestamp) -> HashMap<String, Timestamp> {
         let mut sets = lock(&self.sets);
-        let known = sets.entry(set.clone()).or_default();
+        let leaders = &mut sets.entry(set.clone()).or_default().leaders;
         for uid in waiting {
-            known.entry(uid.clone()).or_insert(now);
+            leaders.entry(uid.clone()).or_insert(now);
         }
-        known.clone()
+        leaders.clone()
     }
 
     /// These, and no others, wait.
-    pub(crate) fn update(&self, set: &SetRef, waiting: &HashSet<String>, now: Timestamp) {
+    pub(crate) fn update(&self, set: &SetRef, waiting: &HashSet<String>, claims: Vec<Claim>, now: Timestamp) {
         if waiting.is_empty() {
             lock(&self.sets).remove(set);
             return;
         }
         self.note(set, waiting, now);
         if let Some(known) = lock(&self.sets).get_mut(set) {
-            known.retain(|uid, _| waiting.contains(uid));
+            known.leaders.retain(|uid, _| waiting.contains(uid));
+            known.claims = claims.into_iter().map(Arc::new).collect();
         }
+    }
+
+    /// The claims that go before this rank's, first things first; none if the set has let others go first for long enough.
+    pub(crate) fn ahead_of(&self, set: &SetRef, rank: &Rank, freed: u64, now: Timestamp) -> Vec<(SetRef, Arc<Claim>)> {
+        let mut sets = lock(&self.sets);
+        if sets.get_mut(set).is_some_and(|waiter| !waiter.is_patient(now)) {
+            return Vec::new();
+        }
+        let others = sets.iter().filter(|(other, _)| *other != set);
+        let claims = others.flat_map(|(other, waiter)| waiter.claims.iter().map(|claim| (other.clone(), claim.clone())));
+        let mut ahead: Vec<_> = claims.filter(|(_, claim)| claim.goes_before(rank, freed)).collect();
+        ahead.sort_by(|(_, one), (_, other)| one.rank().cmp(other.rank()));
+        ahead
+    }
+
+    /// The set has let another go first.
+    pub(crate) fn gave_way(&self, set: &SetRef, now: Timestamp) {
+        lock(&self.sets).entry(set.clone()).or_default().gives_way.get_or_insert(now);
     }
 
     /// The sets that something new in the cluster may help.
@@ -265,10 +311,22 @@ mod tests {
         let waiting = Waiting::default();
         let set = SetRef::new("a").within("team");
         let leaders = HashSet::from(["u1".to_owned()]);
-        waiting.update(&set, &leaders, at(0));
+        waiting.update(&set, &leaders, Vec::new(), at(0));
         assert_eq!(waiting.note(&set, &leaders, at(9))["u1"], at(0));
-        waiting.update(&set, &HashSet::new(), at(10));
+        waiting.update(&set, &HashSet::new(), Vec::new(), at(10));
         assert!(waiting.sets().is_empty());
         assert_eq!(waiting.note(&set, &leaders, at(20))["u1"], at(20));
+    }
+
+    #[test]
+    fn nobody_lets_others_go_first_for_ever() {
+        let mut waiter = Waiter::default();
+        assert!(waiter.is_patient(at(0)));
+        waiter.gives_way = Some(at(0));
+        assert!(waiter.is_patient(at(2)));
+        assert!(!waiter.is_patient(at(3)));
+        assert!(!waiter.is_patient(at(59)));
+        assert!(waiter.is_patient(at(60)));
+        assert_eq!(waiter.gives_way, None);
     }
 }

@@ -8,6 +8,7 @@
 //! Pure but for the index, which every function gets as an argument.
 
 pub mod chain;
+pub mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

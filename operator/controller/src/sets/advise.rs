@@ -16,6 +16,7 @@ use muster_core::advice::{Admitted, Advice, Placement};
 use muster_core::ask::{self, Concern, Question};
 use muster_core::observed::Observed;
 use muster_core::placement::Reason;
+use muster_core::placing::turns::Claim;
 use muster_core::placing::{self, Rule, Settled};
 use muster_core::plan::Note;
 use muster_core::{pods, startup};
@@ -76,6 +77,15 @@ pub(super) fn enter_holdings(cx: &Context, set: &LeaderWorkerSet, observed: &Obs
     });
 }
 
+/// Enters what the set's gated groups need, before anybody is asked, so that a restarted operator keeps the order of the queue.
+pub(super) fn enter_claims(cx: &Context, set: &LeaderWorkerSet, observed: &Observed, choice: &Choice) {
+    let mut questions = ask::placement(set, observed, choice, cx.config.placement.stuck_grace(), cx.now());
+    questions.retain(|question| question.concern == Concern::Waiting);
+    let leaders = questions.iter().map(|question| pods::uid(question.leader).to_owned()).collect();
+    let asked = placing::asked(set, choice, &questions, &[], cx.config.placement.scope(), BTreeSet::new());
+    cx.waiting.update(&SetRef::from_obj(set), &leaders, vec![Claim::new(set, &asked, None)], cx.now());
+}
+
 impl Advising<'_> {
     async fn placements(&self, advised: &mut Advised) {
         enter_holdings(self.cx, self.set, self.observed, self.choice);
@@ -94,18 +104,19 @@ impl Advising<'_> {
         if let Some(wait) = ask::next_stuck(self.set, self.observed, self.choice, stuck_grace, self.now) {
             advised.recheck_within(wait);
         }
-        let unplaced = self.place(&waiting, advised).await;
+        let mut claims = Vec::new();
+        let unplaced = self.place(&waiting, advised, &mut claims).await;
         let key = SetRef::from_obj(self.set);
         let longing = settled.iter().filter(|question| {
             let placement = advised.advice.placements.get(&question.group);
             matches!(placement, Some(Placement::Hold(_)))
         });
         let unplaced = unplaced.into_iter().chain(longing.map(|question| pods::uid(question.leader).to_owned())).collect();
-        self.cx.waiting.update(&key, &unplaced, self.now);
+        self.cx.waiting.update(&key, &unplaced, claims, self.now);
     }
 
     /// Places the groups that wait. Returns the leaders (by UID) whose groups go on waiting.
-    async fn place(&self, waiting: &[Question<'_>], advised: &mut Advised) -> HashSet<String> {
+    async fn place(&self, waiting: &[Question<'_>], advised: &mut Advised, claims: &mut Vec<Claim>) -> HashSet<String> {
         let mut unplaced = HashSet::new();
         if waiting.is_empty() {
             return unplaced;
@@ -121,21 +132,22 @@ impl Advising<'_> {
         let batches = std::iter::once(fresh).chain(moved.into_iter().map(|question| vec![question]));
         for batch in batches.filter(|batch| !batch.is_empty()) {
             let avoid = self.avoided(&batch[0]);
-            self.place_batch(&batch, avoid, advised, &mut unplaced).await;
+            claims.extend(self.place_batch(&batch, avoid, advised, &mut unplaced).await);
         }
         unplaced
     }
 
+    /// Places groups that keep away from the same nodes. Returns what those need that go on waiting.
     async fn place_batch(
         &self,
         batch: &[Question<'_>],
         avoid: BTreeSet<String>,
         advised: &mut Advised,
         unplaced: &mut HashSet<String>,
-    ) {
+    ) -> Option<Claim> {
         let Self { cx, set, choice, now, .. } = *self;
         let consulting = Consulting { cx, set, choice, avoid: &avoid, now };
-        let asked = placing::asked(set, choice, batch, &consulting.levels(), cx.config.placement.scope(), avoid.clone());
+        let mut asked = placing::asked(set, choice, batch, &consulting.levels(), cx.config.placement.scope(), avoid.clone());
         let snapshot = cx.caches.update_index(|index| index.snapshot(asked.view.clone()));
         let mut settled = consulting.consult(&asked, advised).await;
         advised.advice.placements.append(&mut settled.placed);
@@ -162,6 +174,8 @@ impl Advising<'_> {
             self.cx.metrics.decision(self.decider(), word);
             advised.advice.placements.insert(*group, placement);
         }
+        asked.request.units.retain(|unit| settled.held.contains_key(&unit.id));
+        (!settled.held.is_empty()).then(|| Claim::new(set, &asked, Some(snapshot.generation())))
     }
 
     /// Records which groups wait, and reads since when.

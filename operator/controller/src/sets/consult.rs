@@ -20,11 +20,13 @@ use muster_core::ask::Question;
 use muster_core::cluster::Snapshot;
 use muster_core::placement::{Answer, Reason, native};
 use muster_core::placing::chain::{Carried, Label, Narrowed, narrow};
+use muster_core::placing::turns::{self, Claim, Rank};
 use muster_core::placing::{self, Asked, PeerSet, Settled};
 use muster_core::plan::Note;
 use muster_policy_host::Preparation;
 
 use super::advise::{Advised, unless_panicked};
+use crate::caches::SetRef;
 use crate::context::Context;
 use crate::policies::{Said, Trouble, ask as ask_policy};
 
@@ -210,7 +212,7 @@ impl Consulting<'_> {
         advised: &mut Advised,
     ) -> Settled {
         let answers = complete(answers, snapshot, carried);
-        let mut settled = self.cx.caches.update_index(|index| placing::settle(index, self.set, asked, snapshot, &answers, by));
+        let mut settled = self.settle_in_turn(asked, snapshot, &answers, by);
         settled.placed.keys().for_each(|_| self.cx.metrics.decision(by, "placed"));
         if by != placing::NATIVE {
             let first = settled.rejected.iter().next();
@@ -240,6 +242,23 @@ impl Consulting<'_> {
             if let (Placement::Place(record), Some(carried)) = (placement, carried.get(group)) {
                 carried.prefer(record);
             }
+        }
+        settled
+    }
+
+    /// Settles, or lets a set go first that waits for the same room and ranks before this one.
+    fn settle_in_turn(&self, asked: &Asked<'_>, snapshot: &Snapshot, answers: &[Answer], by: &str) -> Settled {
+        let (own, rank) = (SetRef::from_obj(self.set), Rank::of(self.set, &asked.request));
+        let (settled, first) = self.cx.caches.update_index(|index| {
+            let ahead = self.cx.waiting.ahead_of(&own, &rank, index.freed(), self.now);
+            let claims: Vec<&Claim> = ahead.iter().map(|(_, claim)| claim.as_ref()).collect();
+            let (settled, first) = turns::settle_in_turn(index, self.set, asked, snapshot, answers, by, &claims);
+            (settled, first.map(|position| ahead[position].0.clone()))
+        });
+        if let Some(first) = first {
+            tracing::debug!(set = %own, %first, "lets another set go first");
+            self.cx.waiting.gave_way(&own, self.now);
+            self.cx.caches.make_due(first);
         }
         settled
     }

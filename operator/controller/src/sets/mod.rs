@@ -85,7 +85,9 @@ pub(crate) async fn run(cx: Context, due: mpsc::UnboundedReceiver<SetRef>) {
     for set in cx.caches.sets.state() {
         if let Ok(complete) = validated(&set) {
             let observed = observe::observe(&cx.caches, &complete);
-            advise::enter_holdings(&cx, &complete, &observed, &chosen(&cx, &complete));
+            let choice = chosen(&cx, &complete);
+            advise::enter_holdings(&cx, &complete, &observed, &choice);
+            advise::enter_claims(&cx, &complete, &observed, &choice);
         }
         cx.caches.make_due(SetRef::from_obj(&*set));
     }
@@ -112,7 +114,7 @@ pub(crate) async fn run(cx: Context, due: mpsc::UnboundedReceiver<SetRef>) {
 fn forget(cx: &Context, gone: &SetRef) {
     cx.applied.forget(gone);
     cx.failures.clear(gone);
-    cx.waiting.update(gone, &std::collections::HashSet::new(), cx.now());
+    cx.waiting.update(gone, &std::collections::HashSet::new(), Vec::new(), cx.now());
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it with these types")]

@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::amounts::Amounts;
 use super::fit::Fits;
 use super::holders::{exclusive_rows, row_of};
-use super::ledger::{GroupId, Holding, Ledger, PodFacts};
+use super::ledger::{GroupId, Held, Holding, Ledger, PodFacts};
 use super::level::Level;
 use super::node::{Facts, Node};
 use super::packing::Claims;
@@ -43,6 +43,8 @@ pub struct Index {
     fits: Fits,
     past: Arc<Past>,
     failures: Failures,
+    /// The generation at which room was freed last.
+    freed: u64,
     now: Option<Timestamp>,
     recent: Vec<Snapshot>,
 }
@@ -51,6 +53,16 @@ impl Index {
     /// An index of nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The generation that freed room last: a pod or a promise has gone, or a node has changed. What only takes room does not count.
+    pub fn freed(&self) -> u64 {
+        self.freed
+    }
+
+    fn frees(&mut self) {
+        self.generation += 1;
+        self.freed = self.generation;
     }
 
     /// Tells the time. The index has no clock; what it remembers of failures is dated by this.
@@ -101,7 +113,7 @@ impl Index {
                 self.rows_moved();
             }
         }
-        self.generation += 1;
+        self.frees();
     }
 
     /// Forgets a node. Pods that are still bound to it stay in their groups.
@@ -113,7 +125,7 @@ impl Index {
             self.elsewhere.insert(name.to_owned(), node.used.clone());
         }
         self.rows_moved();
-        self.generation += 1;
+        self.frees();
     }
 
     /// Enters a pod or what is new about it.
@@ -140,6 +152,7 @@ impl Index {
         if known.as_deref() == Some(&facts) {
             return;
         }
+        let ends = known.as_ref().is_some_and(|known| !known.requests.is_empty() && facts.requests.is_empty());
         let facts = Arc::new(facts);
         // Entered before the old facts leave, so that a group whose only pod changes does not end in between.
         if facts.member.is_some() {
@@ -154,7 +167,7 @@ impl Index {
         }
         self.take(&facts, 1);
         self.pods.insert(key, facts);
-        self.generation += 1;
+        if ends { self.frees() } else { self.generation += 1 }
     }
 
     /// Keeps in mind where a pod was whose successor of the same name came before its end was seen, and that a pod failed.
@@ -177,7 +190,7 @@ impl Index {
         if known.member.is_some() {
             Arc::make_mut(&mut self.ledger).leave(name, &known);
         }
-        self.generation += 1;
+        self.frees();
     }
 
     /// Enters a holding, or replaces the one its group has.
@@ -192,8 +205,23 @@ impl Index {
     pub fn release(&mut self, group: &GroupId) {
         if self.holding(group).is_some() {
             Arc::make_mut(&mut self.ledger).release(group);
-            self.generation += 1;
+            self.frees();
         }
+    }
+
+    /// What the ledger has of a group, for [`put_back`](Self::put_back).
+    pub(crate) fn held(&self, group: &GroupId) -> Option<Arc<Held>> {
+        self.ledger.holdings.get(group).cloned()
+    }
+
+    /// Takes back a holding that was entered in the same breath: nobody has been refused because of it, so no room is freed.
+    pub(crate) fn put_back(&mut self, group: &GroupId, before: Option<Arc<Held>>) {
+        let holdings = &mut Arc::make_mut(&mut self.ledger).holdings;
+        match before {
+            Some(before) => holdings.insert(group.clone(), before),
+            None => holdings.remove(group),
+        };
+        self.generation += 1;
     }
 
     /// Makes these the only holdings of a set: what a reconcile derives from caches, with the decisions they don't show yet.

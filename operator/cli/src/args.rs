@@ -19,14 +19,11 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Cluster {
     /// Namespace; that of the kubeconfig's context by default.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Cluster")]
     pub(crate) namespace: Option<String>,
     /// Context of the kubeconfig; its current one by default.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Cluster")]
     pub(crate) context: Option<String>,
-    /// Go on and show what changes (status of one set).
-    #[arg(short, long, global = true)]
-    pub(crate) watch: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -38,6 +35,9 @@ pub(crate) enum Command {
         /// Sets of all namespaces.
         #[arg(short = 'A', long)]
         all_namespaces: bool,
+        /// Go on and show what changes.
+        #[arg(short, long)]
+        watch: bool,
         /// How to print it.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,

@@ -50,15 +50,17 @@ async fn run(args: Args) -> Result<()> {
             let reader = Reader::connect(&args.cluster, true).await?;
             capture::snapshot(&reader, &kept).await
         }
-        Command::Status { set: None, all_namespaces, output } => {
+        Command::Status { set: None, all_namespaces, watch, output } => {
             let reader = Reader::connect(&args.cluster, all_namespaces).await?;
-            let sets = reader.sets().await?;
-            let overview: Vec<_> = sets.iter().map(status::Overview::of).collect();
-            output::show(output, &overview, || status::table(&overview))
+            follow(watch, async || {
+                let overview: Vec<_> = reader.sets().await?.iter().map(status::Overview::of).collect();
+                output::text(output, &overview, || status::table(&overview))
+            })
+            .await
         }
-        Command::Status { set: Some(set), output, .. } => {
+        Command::Status { set: Some(set), watch, output, .. } => {
             let reader = Reader::connect(&args.cluster, false).await?;
-            follow(args.cluster.watch, async || {
+            follow(watch, async || {
                 let (set, observed) = reader.set(&set).await?;
                 let tree = status::Tree::of(&set, &observed, Timestamp::now());
                 output::text(output, &tree, || tree.render())

@@ -114,9 +114,10 @@ impl Names {
 }
 
 /// The same cluster with made-up names: nodes, domains, sets and namespaces, and values of taints where no pod could tolerate them.
-/// Labels that are no levels, and that no pod selects, are left out; keys stay.
+/// Labels that are no levels, that no group is held by and no pod selects, are left out; keys stay.
 pub fn anonymised(mut scenario: Scenario) -> Scenario {
     let selected: BTreeSet<String> = scenario.shapes.values().flat_map(selects).collect();
+    let holding: BTreeSet<String> = holding_keys(&scenario);
     let mut domains: BTreeMap<String, Names> = BTreeMap::new();
     let (mut nodes, mut sets, mut spaces, mut taints) = (Names::default(), Names::default(), Names::default(), Names::default());
     for Brief(node) in &mut scenario.nodes {
@@ -129,7 +130,7 @@ pub fn anonymised(mut scenario: Scenario) -> Scenario {
             }
         }
         let levels = &scenario.levels;
-        node.labels.retain(|key, _| levels.contains(key) || selected.contains(key));
+        node.labels.retain(|key, _| levels.contains(key) || selected.contains(key) || holding.contains(key));
         for (key, value) in &mut node.labels {
             // What pods select must go on being what they select.
             if !selected.contains(key) {
@@ -166,6 +167,13 @@ pub fn anonymised(mut scenario: Scenario) -> Scenario {
         }
     }
     scenario
+}
+
+/// Label keys of the domains that groups have.
+fn holding_keys(scenario: &Scenario) -> BTreeSet<String> {
+    let held = scenario.held.iter().map(|held| held.0.at.as_str());
+    let placed = scenario.request.iter().flat_map(|request| &request.placed).filter_map(|text| Some(text.split_once(" @ ")?.1));
+    held.chain(placed).filter_map(|at| Some(at.split_once('=')?.0.to_owned())).collect()
 }
 
 fn domain(domains: &mut BTreeMap<String, Names>, key: &str, value: &str) -> String {
@@ -262,5 +270,15 @@ mod tests {
             )
         };
         assert_eq!(fit(&scenario), fit(&before));
+    }
+
+    #[test]
+    fn a_domain_of_a_key_that_is_no_level_stays_for_the_group_that_has_it() {
+        let mut before = captured();
+        before.levels.clear();
+        let text = anonymised(before).to_yaml();
+        let scenario = parse(&text, Path::new("x")).unwrap().remove(0);
+        assert_eq!(scenario.held[0].0.at, "rack=rack-0002");
+        scenario.stage(&Preparation::default()).unwrap();
     }
 }

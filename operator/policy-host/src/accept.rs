@@ -6,6 +6,13 @@ use std::fmt;
 
 use wasmparser::{Parser, Payload};
 
+use crate::convert;
+
+/// How deep components may lie in each other.
+const MAX_DEPTH: u32 = 32;
+/// Modules and components in a component. Those of languages that link dynamically have some tens.
+const MAX_INNER: u32 = 500;
+
 /// The two worlds of `wit/policy.wit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PolicyKind {
@@ -91,6 +98,14 @@ pub enum AcceptError {
     /// Speaks a version of the interface that this host doesn't.
     #[error("the component speaks `{0}`, and this operator speaks muster:policy@0.1")]
     OtherVersion(String),
+    /// Has more in it than any policy needs; compilers take long over such things, or run out of stack.
+    #[error("the component has {what}, and at most {limit} are possible")]
+    TooComplex {
+        /// How many of what.
+        what: String,
+        /// The most that there may be.
+        limit: String,
+    },
     /// Exports no policy.
     #[error("the component does not export `{0}`")]
     MissingExport(String),
@@ -108,6 +123,7 @@ impl AcceptError {
                     .into()
             }
             Self::UnknownImport { .. } => "build it against wit/policy.wit and remove what is not in its world".into(),
+            Self::TooComplex { .. } => "let the compiler link it into fewer modules".into(),
             Self::OtherWorld { found, .. } => format!("use it in a {} instead", found.object()),
             Self::OtherVersion(_) => "build it against the wit/policy.wit of this operator, or upgrade the operator".into(),
             Self::MissingExport(_) => "build it against one of the worlds of wit/policy.wit".into(),
@@ -190,21 +206,34 @@ fn names(bytes: &[u8]) -> Result<Names, AcceptError> {
     if Parser::is_core_wasm(bytes) {
         return Err(AcceptError::CoreModule);
     }
-    let not_wasm = |error: wasmparser::BinaryReaderError| AcceptError::NotWasm(error.message().to_owned());
+    let not_wasm = |error: wasmparser::BinaryReaderError| AcceptError::NotWasm(convert::message(error.message()));
+    // What is no name yet, because nothing is validated, is shown to people all the same.
+    let name = |name: &str| convert::message(name);
     let mut names = Names::default();
-    let mut depth = 0_u32;
+    let (mut depth, mut inner) = (0_u32, 0_u32);
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(not_wasm)? {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                (depth, inner) = (depth + 1, inner + 1);
+                if depth > MAX_DEPTH {
+                    let (what, limit) = (format!("{depth} levels inside each other"), format!("{MAX_DEPTH} levels"));
+                    return Err(AcceptError::TooComplex { what, limit });
+                }
+                if inner > MAX_INNER {
+                    let (what, limit) =
+                        (format!("{inner} modules and components"), format!("{MAX_INNER} modules and components"));
+                    return Err(AcceptError::TooComplex { what, limit });
+                }
+            }
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
-                    names.imports.push(import.map_err(not_wasm)?.name.name.to_owned());
+                    names.imports.push(name(import.map_err(not_wasm)?.name.name));
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
                 for export in section {
-                    names.exports.push(export.map_err(not_wasm)?.name.name.to_owned());
+                    names.exports.push(name(export.map_err(not_wasm)?.name.name));
                 }
             }
             _ => {}

@@ -1,7 +1,8 @@
 //! Compiled components on local disk, so that a restart doesn't compile them again.
 //!
 //! A file is native code. Only files are read that this user wrote into a folder that nobody else can write to, and whose bytes
-//! are what was written; everything else is compiled again. Nothing that goes wrong here is more than a slow start.
+//! are what was written under that name; everything else is compiled again. Nothing that goes wrong here is more than a slow
+//! start.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -40,6 +41,10 @@ impl Cache {
     /// Opens the folder, or makes it.
     pub(crate) fn open(options: CacheOptions) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.folder)?;
+        let about = fs::metadata(&options.folder)?;
+        if about.mode() & 0o022 != 0 {
+            return Err(io::Error::other(format!("others may write to it: its mode is {:o}", about.mode() & 0o777)));
+        }
         // What an earlier process left unfinished.
         let entries = fs::read_dir(&options.folder)?.flatten();
         for left in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")) {
@@ -49,6 +54,9 @@ impl Cache {
         let probe = options.folder.join(format!(".probe-{}", std::process::id()));
         let owner = create(&probe)?.metadata()?.uid();
         fs::remove_file(&probe)?;
+        if about.uid() != owner {
+            return Err(io::Error::other(format!("it belongs to user {}, not to us", about.uid())));
+        }
         Ok(Self { options, owner, temporary: AtomicU64::new(0) })
     }
 
@@ -103,7 +111,7 @@ impl Cache {
         let mut code = Vec::with_capacity(usize::try_from(about.len()).unwrap_or_default());
         file.read_to_end(&mut code)?;
         let length = code.len().checked_sub(CHECKSUM).ok_or_else(|| io::Error::other("it is too short"))?;
-        if Sha256::digest(&code[..length]).as_slice() != &code[length..] {
+        if checksum(path, &code[..length]).as_slice() != &code[length..] {
             return Err(io::Error::other("its checksum is wrong"));
         }
         code.truncate(length);
@@ -118,7 +126,7 @@ impl Cache {
         let temporary = self.options.folder.join(format!(".new-{}-{number}", std::process::id()));
         let written = create(&temporary).and_then(|mut file| {
             file.write_all(code)?;
-            file.write_all(&Sha256::digest(code))?;
+            file.write_all(&checksum(path, code))?;
             file.sync_all()
         });
         let moved = written.and_then(|()| fs::rename(&temporary, path));
@@ -156,6 +164,12 @@ impl Cache {
     }
 }
 
+/// Of the code and of the name that it is kept under, so that no file can pass for another.
+fn checksum(path: &Path, code: &[u8]) -> [u8; CHECKSUM] {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    Sha256::new().chain_update(name).chain_update([0]).chain_update(code).finalize().into()
+}
+
 /// A file that only we can read, and that was not there before.
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
@@ -165,8 +179,8 @@ fn create(path: &Path) -> io::Result<File> {
 #[expect(unsafe_code, reason = "wasmtime can't know who wrote the code; the cache does")]
 fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: the bytes must be what `Component::serialize` gave, unchanged. They were read from a file that belongs to us, that
-    // nobody else may read or write, and whose checksum is right, so this program wrote them from a component it had accepted
-    // and compiled; they were copied out of the file before they were checked, so that nobody changes them afterwards. wasmtime
+    // nobody else may read or write, and whose checksum is right for their name, so this program wrote them from a component
+    // it had accepted and compiled; they were copied out of the file before they were checked, so that nobody changes them afterwards. wasmtime
     // itself refuses code of another version of it, another configuration or another processor.
     unsafe { Component::deserialize(engine, code) }
 }
@@ -226,6 +240,37 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         assert!(cache.load(&fixture.engine, DIGEST).is_none());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn code_of_one_component_does_not_pass_for_anothers() {
+        let fixture = Fixture::new();
+        let (cache, path) = fixture.filled();
+        fs::rename(&path, cache.path(&fixture.engine, "sha256:00bb")).unwrap();
+        assert!(cache.load(&fixture.engine, "sha256:00bb").is_none());
+    }
+
+    #[test]
+    fn code_that_another_version_wrote_under_our_name_is_compiled_again() {
+        let fixture = Fixture::new();
+        let (cache, path) = fixture.filled();
+        // Right in everything that is ours to check: only wasmtime can tell that it is not its own.
+        let foreign = vec![0x7f; 4096];
+        fs::remove_file(&path).unwrap();
+        cache.write(&path, &foreign).unwrap();
+        assert_eq!(cache.read(&path).unwrap(), foreign);
+        assert!(cache.load(&fixture.engine, DIGEST).is_none());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_used() {
+        let fixture = Fixture::new();
+        let (_, path) = fixture.filled();
+        let folder = path.parent().unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let error = Cache::open(CacheOptions { folder: folder.to_owned(), max_bytes: 1 << 20 }).unwrap_err();
+        assert_eq!(error.to_string(), "others may write to it: its mode is 777");
     }
 
     #[test]

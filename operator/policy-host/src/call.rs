@@ -6,7 +6,7 @@ use muster_core::placement::SettingsError;
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::convert;
-use crate::store::{Limits, MAX_ANSWER_BYTES, MemoryExceeded};
+use crate::store::{Limits, MAX_ANSWER_BYTES, MAX_TABLE_ELEMENTS, MemoryExceeded, QuestionTooLarge, TableExceeded};
 
 /// How loud a log line of a policy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +77,39 @@ pub enum CallError {
         /// The memory that it had, in bytes.
         limit: usize,
     },
+    /// It wanted too large a table of functions.
+    #[error("the policy wanted a table of more than {limit} entries")]
+    Table {
+        /// Entries that one table may have.
+        limit: usize,
+    },
     /// An answer, or an argument of a host function, was too large to be copied.
     #[error("the policy's answer is larger than {limit} bytes")]
     AnswerTooLarge {
         /// What may be copied, in bytes.
         limit: usize,
     },
+    /// It answered more often than it was asked.
+    #[error("the policy gave {answers} answers to {asked} questions; each may be answered once")]
+    TooManyAnswers {
+        /// How many answers it gave.
+        answers: usize,
+        /// How many units or groups it was asked about.
+        asked: usize,
+    },
+    /// It asked the host for something that takes too long to find out.
+    #[error(
+        "the policy asked for domains with room for {pods} pods of other shapes than the most frequent, and at most {limit} are possible"
+    )]
+    QuestionTooLarge {
+        /// Pods that are looked for one by one.
+        pods: u32,
+        /// How many there may be.
+        limit: u32,
+    },
+    /// It was not asked: it is slow, and enough of its calls run or wait. Asking again later is all there is to do.
+    #[error("the policy is slow, and is being asked about other sets")]
+    Busy,
     /// The answer breaks the calling convention of components: a bad pointer, text that is not UTF-8.
     #[error("the policy's answer can't be read: {0}")]
     AnswerMalformed(String),
@@ -101,7 +128,11 @@ impl CallError {
             Self::Trap { .. } => "trap",
             Self::Deadline { .. } => "deadline",
             Self::Memory { .. } => "memory",
+            Self::Table { .. } => "table",
             Self::AnswerTooLarge { .. } => "answer-too-large",
+            Self::TooManyAnswers { .. } => "too-many-answers",
+            Self::QuestionTooLarge { .. } => "question-too-large",
+            Self::Busy => "busy",
             Self::AnswerMalformed(_) => "answer-malformed",
             Self::Host(_) => "host",
         }
@@ -111,12 +142,15 @@ impl CallError {
     /// a policy are said in conditions, and the host's trouble is the host's.
     pub fn is_fault(&self) -> bool {
         match self {
-            Self::Settings(_) | Self::Unsupported(_) | Self::Host(_) => false,
+            Self::Settings(_) | Self::Unsupported(_) | Self::Host(_) | Self::Busy => false,
             Self::Internal(_)
             | Self::Trap { .. }
             | Self::Deadline { .. }
             | Self::Memory { .. }
+            | Self::Table { .. }
             | Self::AnswerTooLarge { .. }
+            | Self::TooManyAnswers { .. }
+            | Self::QuestionTooLarge { .. }
             | Self::AnswerMalformed(_) => true,
         }
     }
@@ -126,11 +160,19 @@ impl CallError {
         if error.is::<MemoryExceeded>() {
             return Self::Memory { limit: limits.memory() };
         }
+        if error.is::<TableExceeded>() {
+            return Self::Table { limit: MAX_TABLE_ELEMENTS };
+        }
+        if let Some(QuestionTooLarge { pods, limit }) = error.downcast_ref() {
+            return Self::QuestionTooLarge { pods: *pods, limit: *limit };
+        }
         match (error.downcast_ref::<Trap>(), phase) {
             (Some(Trap::Interrupt), _) => Self::Deadline { limit: limits.deadline() },
             (Some(trap), _) => Self::Trap { kind: TrapKind::from(*trap), frames: frames(error) },
-            (None, Phase::Instantiate) => Self::Host(format!("{error:#}")),
-            (None, Phase::Call) if is_malformed(error) => Self::AnswerMalformed(error.root_cause().to_string()),
+            (None, Phase::Instantiate) => Self::Host(convert::message(&format!("{error:#}"))),
+            (None, Phase::Call) if is_malformed(error) => {
+                Self::AnswerMalformed(convert::message(&error.root_cause().to_string()))
+            }
             // The engine's error for too much data has a private type. It is the only one that is not a trap, not plain text
             // and not about UTF-8, and `answers.rs` in the tests would notice a change.
             (None, Phase::Call) => Self::AnswerTooLarge { limit: MAX_ANSWER_BYTES },

@@ -18,6 +18,7 @@ use crate::call::{CallError, CallOutcome, Phase};
 use crate::convert;
 use crate::engine::Engine;
 use crate::load::{self, LoadError, Loaded};
+use crate::slots::{Busy, Pace, Slot};
 use crate::store::{HostState, Limits, store};
 
 /// Who a policy says it is.
@@ -103,14 +104,37 @@ macro_rules! world {
 world!(PolicyKind::Placement, PlacementPolicyPre, PlacementPolicy);
 world!(PolicyKind::Startup, StartupPolicyPre, StartupPolicy);
 
-/// One call: waits for its turn, makes a store and an instance, asks, and sorts what went wrong.
+/// One call that is worth waiting for.
 pub(crate) fn run<W: World, T>(
     engine: &Engine,
     pre: &W,
     limits: Limits,
+    pace: &Arc<Pace>,
     ask: impl FnOnce(&mut Store<HostState>, &W::Instance) -> wasmtime::Result<T>,
 ) -> CallOutcome<T> {
-    let _slot = engine.slots.take();
+    let slot = engine.slots.take(pace);
+    in_slot(engine, pre, limits, &slot, ask)
+}
+
+/// One call of a loaded policy, unless enough of its calls wait already.
+fn ask<W: World, T>(
+    loaded: &Loaded<W>,
+    ask: impl FnOnce(&mut Store<HostState>, &W::Instance) -> wasmtime::Result<T>,
+) -> CallOutcome<T> {
+    match loaded.engine.slots.take_if_not_busy(&loaded.pace) {
+        Ok(slot) => in_slot(&loaded.engine, &loaded.pre, loaded.limits, &slot, ask),
+        Err(Busy) => CallOutcome::without_call(Err(CallError::Busy)),
+    }
+}
+
+/// Makes a store and an instance, asks, and sorts what went wrong.
+fn in_slot<W: World, T>(
+    engine: &Engine,
+    pre: &W,
+    limits: Limits,
+    slot: &Slot<'_>,
+    ask: impl FnOnce(&mut Store<HostState>, &W::Instance) -> wasmtime::Result<T>,
+) -> CallOutcome<T> {
     let started = Instant::now();
     let mut store = store(engine, limits);
     let instance = pre.start(&mut store).map_err(|error| CallError::from_engine(&error, limits, Phase::Instantiate));
@@ -118,6 +142,7 @@ pub(crate) fn run<W: World, T>(
     let result = instance
         .and_then(|instance| ask(&mut store, &instance).map_err(|error| CallError::from_engine(&error, limits, Phase::Call)));
     let duration = started.elapsed();
+    slot.took(duration);
     outcome(store.into_data(), result, duration, instantiate)
 }
 
@@ -135,8 +160,12 @@ fn outcome<T>(state: HostState, result: Result<T, CallError>, duration: Duration
 impl<T> CallOutcome<T> {
     /// The outcome of a call that was made before and need not be made again.
     pub fn remembered(answer: T) -> Self {
+        Self::without_call(Ok(answer))
+    }
+
+    fn without_call(result: Result<T, CallError>) -> Self {
         let (duration, instantiate) = (Duration::ZERO, Duration::ZERO);
-        Self { result: Ok(answer), duration, instantiate, peak_memory: 0, logs: Vec::new(), logs_dropped: 0 }
+        Self { result, duration, instantiate, peak_memory: 0, logs: Vec::new(), logs_dropped: 0 }
     }
 
     fn and_then<U>(self, next: impl FnOnce(T) -> Result<U, CallError>) -> CallOutcome<U> {
@@ -224,17 +253,21 @@ about!(StartupComponent);
 
 impl PlacementComponent {
     /// Asks where the units of `request` go. Answers are brought into bounds (reasons, sizes); nothing is checked against the
-    /// cluster. Units past the 1024th are left for the next call.
+    /// cluster. Units past the 1024th are left for the next call. A policy that is slow and has other calls waiting is not asked:
+    /// [`CallError::Busy`].
     pub fn place(&self, view: &Snapshot, request: &Request) -> CallOutcome<Vec<Answer>> {
         let loaded = &*self.0;
         let request = convert::request(request);
-        let outcome = run(&loaded.engine, &loaded.pre, loaded.limits, |store, instance| {
+        let outcome = ask(loaded, |store, instance| {
             let view: Resource<Snapshot> = store.data_mut().table.push(view.clone())?;
             // The guest is lent the snapshot; the store keeps it and drops it.
             let lent = Resource::new_borrow(view.rep());
             instance.muster_policy_placement().call_place(store, &loaded.settings, lent, &request)
         });
         outcome.and_then(|answers| match answers {
+            Ok(answers) if answers.len() > request.units.len() => {
+                Err(CallError::TooManyAnswers { answers: answers.len(), asked: request.units.len() })
+            }
             Ok(answers) => Ok(answers.into_iter().map(convert::answer).collect()),
             Err(failure) => Err(convert::failure(failure)),
         })
@@ -242,14 +275,16 @@ impl PlacementComponent {
 }
 
 impl StartupComponent {
-    /// Asks which ranks of each group may exist now.
+    /// Asks which ranks of each group may exist now; not while it is busy, as [`place`](PlacementComponent::place).
     pub fn next(&self, request: &startup::Request) -> CallOutcome<Vec<startup::Step>> {
         let loaded = &*self.0;
         let request = convert::startup_request(request);
-        let outcome = run(&loaded.engine, &loaded.pre, loaded.limits, |store, instance| {
-            instance.muster_policy_startup().call_next(store, &loaded.settings, &request)
-        });
+        let outcome =
+            ask(loaded, |store, instance| instance.muster_policy_startup().call_next(store, &loaded.settings, &request));
         outcome.and_then(|steps| match steps {
+            Ok(steps) if steps.len() > request.groups.len() => {
+                Err(CallError::TooManyAnswers { answers: steps.len(), asked: request.groups.len() })
+            }
             Ok(steps) => Ok(steps.iter().map(convert::step).collect()),
             Err(failure) => Err(convert::failure(failure)),
         })

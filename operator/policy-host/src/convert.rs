@@ -1,6 +1,6 @@
 //! Between the core's values and those of `wit/policy.wit`. What comes from a guest is brought into bounds on the way in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
 use muster_core::cluster::{PODS, Shape};
@@ -20,8 +20,10 @@ use crate::call::CallError;
 const MAX_UNITS: usize = 1024;
 const MAX_CODE_BYTES: usize = 64;
 const MAX_MESSAGE_BYTES: usize = 1024;
+/// Domains that one answer names and that are looked at.
+const MAX_CANDIDATES: usize = 64;
 /// Settings errors that are kept of one answer.
-const MAX_SETTINGS_ERRORS: usize = 64;
+pub(crate) const MAX_SETTINGS_ERRORS: usize = 64;
 
 /// The code that stands for one without a single usable character.
 const NO_CODE: &str = "Unspecified";
@@ -104,7 +106,7 @@ pub(crate) fn answer(answer: wit::Answer) -> Answer {
 
 fn decision(decision: wit::Decision) -> Decision {
     match decision {
-        wit::Decision::Within(places) => Decision::Within(places.into_iter().map(place).collect()),
+        wit::Decision::Within(places) => Decision::Within(distinct(places)),
         wit::Decision::Preferred(places) => Decision::Preferred(places.into_iter().map(place).collect()),
         wit::Decision::Parts(parts) => Decision::Parts(parts.into_iter().map(part).collect()),
         wit::Decision::Pinned(nodes) => Decision::Pinned(nodes.into_iter().map(NodeId).collect()),
@@ -112,6 +114,12 @@ fn decision(decision: wit::Decision) -> Decision {
         wit::Decision::Hold(retry_ms) => Decision::Hold { retry_ms },
         wit::Decision::Refuse => Decision::Refuse,
     }
+}
+
+/// The first of these places, each once: every one that has no room costs a look.
+fn distinct(places: Vec<types::Location>) -> Vec<Place> {
+    let mut seen = HashSet::new();
+    places.into_iter().map(place).filter(|place| seen.insert(*place)).take(MAX_CANDIDATES).collect()
 }
 
 fn place(place: types::Location) -> Place {
@@ -196,8 +204,17 @@ fn code(code: &str) -> String {
 
 /// One line of at most 1024 bytes, cut between characters.
 pub(crate) fn message(message: &str) -> String {
-    let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
-    message[..end].chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+    one_line(&message[..message.floor_char_boundary(MAX_MESSAGE_BYTES)])
+}
+
+/// A text without what would steer a terminal, end a line, or show the text in another order than it was written.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() || steers(char) { ' ' } else { char }).collect()
+}
+
+/// Separators of lines and paragraphs, marks of direction, and what can't be seen at all.
+fn steers(char: char) -> bool {
+    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 pub(crate) fn settings_errors(errors: Vec<types::SettingsError>) -> Vec<SettingsError> {
@@ -272,6 +289,26 @@ mod tests {
     #[test]
     fn a_message_is_one_line() {
         assert_eq!(message("a\nb\tc"), "a b c");
+    }
+
+    #[rstest]
+    #[case::colours("\u{1b}[31mred\u{1b}[0m", " [31mred [0m")]
+    #[case::other_control_sequences("\u{9b}2J\u{7f}", " 2J ")]
+    #[case::the_other_direction("ok \u{202e}delaf", "ok  delaf")]
+    #[case::line_separators("a\u{2028}b\u{2029}c", "a b c")]
+    #[case::what_nobody_sees("a\u{200b}\u{feff}b", "a  b")]
+    #[case::words_of_every_language("größer als 4 节点", "größer als 4 节点")]
+    fn a_message_steers_no_terminal(#[case] given: &str, #[case] expected: &str) {
+        assert_eq!(message(given), expected);
+    }
+
+    #[test]
+    fn a_domain_that_is_named_twice_is_looked_at_once() {
+        let location = |domain| types::Location { level: 0, domain };
+        let named: Vec<_> = [5, 5, 3, 5].into_iter().chain(100..300).map(location).collect();
+        let kept: Vec<u32> = distinct(named).iter().map(|place| place.domain.0).collect();
+        assert_eq!(kept.len(), 64);
+        assert_eq!(kept[..4], [5, 3, 100, 101]);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The wasmtime engine: the only place that builds a `Config`.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 use crate::cache::{Cache, CacheOptions};
+use crate::compile::{CompileError, Compiler};
+use crate::complexity;
+use crate::slots::Slots;
 use crate::store::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLES};
 
 /// Length of one epoch: how finely a call's deadline is measured.
@@ -17,8 +19,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(5);
 /// Native stack that a guest may use.
 const MAX_STACK_BYTES: usize = 512 << 10;
 
-/// How many compilations that ran into their time limit may still be running: a thread can't be ended from outside.
-const MAX_ABANDONED_COMPILATIONS: usize = 2;
+const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 /// What an operator sets once for all policies.
 #[derive(Debug, Clone)]
@@ -34,10 +35,11 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// As many calls as there are cores, components of 32 MiB, one minute to compile.
+    /// As many calls as there are cores, but two at least, so that there is one beside a slow one; components of 32 MiB, one
+    /// minute to compile.
     fn default() -> Self {
         Self {
-            max_concurrent_calls: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            max_concurrent_calls: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).max(TWO),
             max_component_bytes: 32 << 20,
             compile_timeout: Duration::from_secs(60),
             cache: None,
@@ -72,7 +74,7 @@ pub struct Engine {
     pub(crate) slots: Arc<Slots>,
     pub(crate) options: EngineOptions,
     allocation: Allocation,
-    compiling: Arc<AtomicUsize>,
+    compiler: Compiler,
     cache: Option<Arc<Cache>>,
 }
 
@@ -104,7 +106,7 @@ impl Engine {
             let failed = |error: &std::io::Error| tracing::warn!(folder = %folder.display(), %error, "compiled code is not kept");
             opened.inspect_err(failed).ok().map(Arc::new)
         });
-        Ok(Self { wasmtime, slots: Arc::new(Slots::new(slots)), options, allocation, compiling: Arc::default(), cache })
+        Ok(Self { wasmtime, slots: Arc::new(Slots::new(slots)), options, allocation, compiler: Compiler::default(), cache })
     }
 
     /// How memory for guests is found.
@@ -117,58 +119,12 @@ impl Engine {
         if let Some(component) = self.cache.as_ref().and_then(|cache| cache.load(&self.wasmtime, digest)) {
             return Ok(component);
         }
-        let component = self.compile_in_time(bytes)?;
+        complexity::check(bytes).map_err(CompileError::Failed)?;
+        let component = self.compiler.compile(&self.wasmtime, bytes, self.options.compile_timeout)?;
         if let Some(cache) = &self.cache {
             cache.store(&self.wasmtime, digest, &component);
         }
         Ok(component)
-    }
-
-    /// Compiles on a thread of its own, and gives up waiting after the time limit.
-    fn compile_in_time(&self, bytes: &[u8]) -> Result<wasmtime::component::Component, CompileError> {
-        if self.compiling.load(Ordering::Acquire) >= MAX_ABANDONED_COMPILATIONS + self.options.max_concurrent_calls.get() {
-            return Err(CompileError::Busy);
-        }
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let (engine, bytes, running) = (self.wasmtime.clone(), bytes.to_vec(), Running::start(&self.compiling));
-        thread::Builder::new()
-            .name("policy-compile".into())
-            .spawn(move || {
-                let compiled = wasmtime::component::Component::from_binary(&engine, &bytes);
-                drop(running);
-                // Nobody listens any more if the time limit has passed.
-                let _ = sender.send(compiled);
-            })
-            .map_err(|error| CompileError::Failed(error.to_string()))?;
-        match receiver.recv_timeout(self.options.compile_timeout) {
-            Ok(compiled) => compiled.map_err(|error| CompileError::Failed(format!("{error:#}"))),
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Err(CompileError::Timeout(self.options.compile_timeout)),
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(CompileError::Failed("the compiler panicked".into())),
-        }
-    }
-}
-
-/// Why a component was not compiled.
-#[derive(Debug)]
-pub(crate) enum CompileError {
-    Timeout(Duration),
-    Busy,
-    Failed(String),
-}
-
-/// Counts a compilation for as long as its thread lives.
-struct Running(Arc<AtomicUsize>);
-
-impl Running {
-    fn start(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -228,36 +184,4 @@ fn tick(engine: &wasmtime::Engine) -> std::io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// Places for running calls. The pool has memory for exactly so many.
-#[derive(Debug)]
-pub(crate) struct Slots {
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-impl Slots {
-    fn new(count: usize) -> Self {
-        Self { free: Mutex::new(count), freed: Condvar::new() }
-    }
-
-    /// Waits for a free place. It is given back when the result is dropped.
-    pub(crate) fn take(&self) -> Slot<'_> {
-        // A panic while the lock is held can't leave the count wrong: it is one assignment.
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        Slot(self)
-    }
-}
-
-/// A place for one running call.
-pub(crate) struct Slot<'a>(&'a Slots);
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.freed.notify_one();
-    }
 }

@@ -18,11 +18,15 @@ mod breaker;
 mod built_in;
 mod cache;
 mod call;
+mod compile;
+mod complexity;
 mod component;
 mod convert;
 mod engine;
 mod load;
+mod schema;
 mod settings;
+mod slots;
 mod store;
 
 pub use accept::{AcceptError, PolicyKind, kind_of};

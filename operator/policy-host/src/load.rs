@@ -2,6 +2,7 @@
 //!
 //! size → accepted → compiled → described → settings valid. The steps are the conditions of a policy object.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_api::syntax;
@@ -12,10 +13,13 @@ use wasmtime::component::Component;
 
 use crate::accept::{self, AcceptError};
 use crate::call::CallError;
+use crate::compile::CompileError;
 use crate::component::{Descriptor, Preparation, Prepared, World, run};
 use crate::convert;
-use crate::engine::{CompileError, Engine};
+use crate::engine::Engine;
+use crate::schema::{self, Schema};
 use crate::settings;
+use crate::slots::Pace;
 use crate::store::Limits;
 
 /// Levels that one policy may read.
@@ -30,7 +34,7 @@ pub enum Step {
     Accepted,
     /// It is valid, compiles in time, and its functions have the right types.
     Compiled,
-    /// It says who it is.
+    /// It says who it is, and describes its settings by a schema that can be used.
     Described,
     /// It takes its settings, and says what it needs with them.
     SettingsValid,
@@ -56,8 +60,8 @@ pub enum LoadError {
     /// Compiling took too long.
     #[error("the component did not compile within {0:?}")]
     CompileTimeout(Duration),
-    /// Earlier compilations that took too long are still running.
-    #[error("too many compilations are still running")]
+    /// Others are being compiled, or were given up on and are still running.
+    #[error("too many other components are being compiled")]
     CompileBusy,
     /// Its functions have other types than `wit/policy.wit` says.
     #[error("the component's functions do not fit wit/policy.wit: {0}")]
@@ -75,7 +79,10 @@ pub enum LoadError {
         /// What it should say.
         expected: &'static str,
     },
-    /// The policy rejects the settings.
+    /// `describe` answered with a settings schema that settings can't be compared with.
+    #[error("`describe` answered with a settings-schema that is of no use: {0}")]
+    Schema(String),
+    /// The policy or its schema rejects the settings.
     #[error("the policy rejects its settings: {}", convert::list(.0))]
     Settings(Vec<SettingsError>),
     /// `validate-settings` failed.
@@ -111,7 +118,7 @@ impl LoadError {
             Self::TooLarge { .. } => Step::Size,
             Self::Refused(_) => Step::Accepted,
             Self::Compile(_) | Self::CompileTimeout(_) | Self::CompileBusy | Self::Link(_) => Step::Compiled,
-            Self::Describe(_) | Self::Descriptor { .. } => Step::Described,
+            Self::Describe(_) | Self::Descriptor { .. } | Self::Schema(_) => Step::Described,
             Self::Settings(_)
             | Self::ValidateSettings(_)
             | Self::Prepare(_)
@@ -131,9 +138,10 @@ impl LoadError {
             Self::CompileTimeout(_) => Some("make the component smaller, or raise the operator's limit".into()),
             Self::CompileBusy => Some("it is tried again later".into()),
             Self::Link(_) => Some("build it against the wit/policy.wit of this operator".into()),
+            Self::Schema(_) => Some("correct the schema in the policy, or let `describe` answer with an empty one".into()),
             Self::Settings(_) => Some("correct the fields of spec.settings that are named".into()),
             Self::Describe(error) | Self::ValidateSettings(error) | Self::Prepare(error) => match error {
-                CallError::Deadline { .. } => Some("raise spec.limits.deadline, or make the policy faster".into()),
+                CallError::Deadline { .. } => Some("make the policy faster: this is the longest that any call may take".into()),
                 CallError::Memory { .. } => Some("raise spec.limits.memory, or make the policy smaller".into()),
                 _ => None,
             },
@@ -162,6 +170,8 @@ pub(crate) struct Loaded<W> {
     pub(crate) descriptor: Descriptor,
     pub(crate) settings: String,
     pub(crate) preparation: Preparation,
+    /// How fast it answers; the questions of loading it count as the first ones.
+    pub(crate) pace: Arc<Pace>,
 }
 
 /// All steps, in order.
@@ -178,10 +188,11 @@ pub(crate) fn load<W: World>(
     accept::accept(bytes, W::KIND)?;
     let digest = digest(bytes);
     let pre = link::<W>(engine, &compile(engine, bytes, &digest)?)?;
-    let descriptor = run(engine, &pre, limits, W::describe).result.map_err(LoadError::Describe)?;
-    check_descriptor(&descriptor)?;
-    let (settings, preparation) = take_settings(engine, &pre, limits, settings)?;
-    Ok(Loaded { engine: engine.clone(), pre, limits, digest, descriptor, settings, preparation })
+    let pace = Pace::unknown();
+    let descriptor = run(engine, &pre, limits.patient(), &pace, W::describe).result.map_err(LoadError::Describe)?;
+    let schema = check_descriptor(&descriptor)?;
+    let (settings, preparation) = take_settings(engine, &pre, limits, &pace, &schema, settings)?;
+    Ok(Loaded { engine: engine.clone(), pre, limits, digest, descriptor, settings, preparation, pace })
 }
 
 /// The last steps again, for a component that is compiled already.
@@ -190,7 +201,9 @@ pub(crate) fn reconfigure<W: World>(
     limits: Limits,
     settings: &serde_json::Value,
 ) -> Result<Loaded<W>, LoadError> {
-    let (settings, preparation) = take_settings(&loaded.engine, &loaded.pre, limits, settings)?;
+    let schema = check_descriptor(&loaded.descriptor)?;
+    let pace = Pace::unknown();
+    let (settings, preparation) = take_settings(&loaded.engine, &loaded.pre, limits, &pace, &schema, settings)?;
     Ok(Loaded {
         engine: loaded.engine.clone(),
         pre: loaded.pre.clone(),
@@ -199,6 +212,7 @@ pub(crate) fn reconfigure<W: World>(
         descriptor: loaded.descriptor.clone(),
         settings,
         preparation,
+        pace,
     })
 }
 
@@ -206,15 +220,15 @@ fn compile(engine: &Engine, bytes: &[u8], digest: &str) -> Result<Component, Loa
     engine.compile(bytes, digest).map_err(|error| match error {
         CompileError::Timeout(limit) => LoadError::CompileTimeout(limit),
         CompileError::Busy => LoadError::CompileBusy,
-        CompileError::Failed(why) => LoadError::Compile(why),
+        CompileError::Failed(why) => LoadError::Compile(convert::message(&why)),
     })
 }
 
 fn link<W: World>(engine: &Engine, component: &Component) -> Result<W, LoadError> {
-    W::link(&engine.wasmtime, component).map_err(|error| LoadError::Link(format!("{error:#}")))
+    W::link(&engine.wasmtime, component).map_err(|error| LoadError::Link(convert::message(&format!("{error:#}"))))
 }
 
-fn check_descriptor(Descriptor { name, version, settings_schema }: &Descriptor) -> Result<(), LoadError> {
+fn check_descriptor(Descriptor { name, version, settings_schema }: &Descriptor) -> Result<Schema, LoadError> {
     let wrong = |field, value: &str, expected| Err(LoadError::Descriptor { field, value: convert::message(value), expected });
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > 63 || !name.bytes().all(is_name) {
@@ -223,27 +237,33 @@ fn check_descriptor(Descriptor { name, version, settings_schema }: &Descriptor) 
     if version.is_empty() || version.len() > 64 || !version.bytes().all(|byte| byte.is_ascii_graphic()) {
         return wrong("version", version, "it must be a semantic version");
     }
-    if !settings_schema.is_empty() && serde_json::from_str::<serde_json::Value>(settings_schema).is_err() {
-        return wrong("settings-schema", settings_schema, "it must be a JSON document or empty");
-    }
-    Ok(())
+    Schema::read(settings_schema).map_err(|why| LoadError::Schema(convert::message(&why)))
 }
 
-/// Asks the policy about its settings and for what it needs with them.
+/// Compares the settings with the policy's schema, asks the policy about them and for what it needs with them.
 fn take_settings<W: World>(
     engine: &Engine,
     pre: &W,
     limits: Limits,
+    pace: &Arc<Pace>,
+    schema: &Schema,
     settings: &serde_json::Value,
 ) -> Result<(String, Preparation), LoadError> {
     let settings = settings::canonical(settings);
+    let unlike = schema.faults(&serde_json::from_str(&settings).unwrap_or_default());
     let validate = |store: &mut _, instance: &_| W::validate_settings(store, instance, &settings);
-    let errors = run(engine, pre, limits, validate).result.map_err(LoadError::ValidateSettings)?;
+    let errors = match run(engine, pre, limits.patient(), pace, validate).result {
+        Ok(errors) => convert::settings_errors(errors),
+        // Settings that are not even of the right shape explain more than what the policy made of them.
+        Err(_) if !unlike.is_empty() => Vec::new(),
+        Err(error) => return Err(LoadError::ValidateSettings(error)),
+    };
+    let errors = schema::merged(errors, unlike);
     if !errors.is_empty() {
-        return Err(LoadError::Settings(convert::settings_errors(errors)));
+        return Err(LoadError::Settings(errors));
     }
     let prepare = |store: &mut _, instance: &_| W::prepare(store, instance, &settings);
-    let prepared = run(engine, pre, limits, prepare).result.map_err(LoadError::Prepare)?;
+    let prepared = run(engine, pre, limits.patient(), pace, prepare).result.map_err(LoadError::Prepare)?;
     Ok((settings, check_preparation(prepared)?))
 }
 

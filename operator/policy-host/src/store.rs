@@ -21,11 +21,13 @@ pub(crate) const MAX_MEMORIES: u32 = 2;
 /// Tables in one component.
 pub(crate) const MAX_TABLES: u32 = 8;
 /// Entries of one table.
-const MAX_TABLE_ELEMENTS: usize = 20_000;
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
 /// Bytes that one answer, or one argument of a host function, may take in the host.
 pub(crate) const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Domains that `best-domains` gives at most.
 const MAX_DOMAINS: u32 = 1024;
+/// Pods of other shapes than the most frequent one that `best-domains` looks for: the leaders of so many groups.
+const MAX_ODD_PODS: u32 = 1024;
 /// Log lines, and bytes of them, that one call may leave behind.
 const MAX_LOG_LINES: usize = 64;
 const MAX_LOG_BYTES: usize = 16 << 10;
@@ -47,6 +49,11 @@ impl Limits {
     pub fn new(deadline: Duration, memory: usize) -> Self {
         let (shortest, longest) = Self::DEADLINE_RANGE;
         Self { deadline: deadline.clamp(shortest, longest), memory: memory.min(Self::MAX_MEMORY) }
+    }
+
+    /// The same memory and all the time that a call can be given: for what is asked once, when nobody waits.
+    pub(crate) fn patient(self) -> Self {
+        Self { deadline: Self::DEADLINE_RANGE.1, ..self }
     }
 
     /// Wall-clock time of a call, without waiting for its turn.
@@ -113,6 +120,11 @@ pub(crate) struct MemoryExceeded {
     limit: usize,
 }
 
+/// A guest wanted a larger table than there are. Typed for the same reason.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {MAX_TABLE_ELEMENTS} table entries wanted")]
+pub(crate) struct TableExceeded;
+
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let wanted = self.used.saturating_add(desired.saturating_sub(current));
@@ -126,7 +138,10 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+        if desired > MAX_TABLE_ELEMENTS {
+            return Err(TableExceeded.into());
+        }
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
@@ -163,9 +178,36 @@ impl log::Host for HostState {
             log::Level::Info => LogLevel::Info,
             log::Level::Warn => LogLevel::Warn,
         };
-        log.lines.push(LogLine { level, message });
+        // One line of text, whatever it was: it goes to terminals and files.
+        log.lines.push(LogLine { level, message: convert::one_line(&message) });
         Ok(())
     }
+}
+
+/// A question whose answer takes too long to find: no deadline reaches into the host.
+#[derive(Debug, thiserror::Error)]
+#[error("{pods} pods of other shapes than the most frequent, at most {limit} possible")]
+pub(crate) struct QuestionTooLarge {
+    pub(crate) pods: u32,
+    pub(crate) limit: u32,
+}
+
+/// Every shape once, as often as all its demands say; `None` if one of them doesn't exist and so fits nowhere.
+///
+/// The most frequent shape is packed as a whole and all others pod by pod, so those decide what an answer costs.
+fn within_reason(pods: &[types::Demand], shapes: usize) -> wasmtime::Result<Option<Vec<Demand>>> {
+    let mut counts = vec![0_u32; shapes];
+    for demand in pods.iter().filter(|demand| demand.pods > 0) {
+        let Some(count) = counts.get_mut(demand.shape as usize) else { return Ok(None) };
+        *count = count.saturating_add(demand.pods);
+    }
+    let most = counts.iter().copied().max().unwrap_or(0);
+    let odd = counts.iter().fold(0_u32, |sum, count| sum.saturating_add(*count)).saturating_sub(most);
+    if odd > MAX_ODD_PODS {
+        return Err(QuestionTooLarge { pods: odd, limit: MAX_ODD_PODS }.into());
+    }
+    let demands = (0..).zip(counts).filter(|(_, pods)| *pods > 0);
+    Ok(Some(demands.map(|(shape, pods)| Demand { shape: ShapeId(shape), pods }).collect()))
 }
 
 impl types::Host for HostState {}
@@ -235,8 +277,9 @@ impl cluster::HostSnapshot for HostState {
         exclusive: bool,
         limit: u32,
     ) -> wasmtime::Result<Vec<u32>> {
-        let pods: Vec<Demand> = pods.iter().map(|demand| Demand { shape: ShapeId(demand.shape), pods: demand.pods }).collect();
-        Ok(self.table.get(&view)?.best_domains(LevelId(level), &pods, exclusive, limit.min(MAX_DOMAINS)))
+        let snapshot = self.table.get(&view)?;
+        let Some(pods) = within_reason(&pods, snapshot.view().shapes.len())? else { return Ok(Vec::new()) };
+        Ok(snapshot.best_domains(LevelId(level), &pods, exclusive, limit.min(MAX_DOMAINS)))
     }
 
     fn domain_name(&mut self, view: View, level: u32, domain: u32) -> wasmtime::Result<String> {

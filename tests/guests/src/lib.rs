@@ -4,6 +4,7 @@
 //! guest does, including what no compiler would make it do.
 #![expect(clippy::expect_used, reason = "only tests use this, and a guest that can't be built is a mistake in the test")]
 
+pub mod adversaries;
 mod says;
 
 use std::path::Path;
@@ -20,12 +21,24 @@ pub struct Guest<'a> {
     /// Body of `place`: a function that returns a pointer to `result<list<answer>, failure>`. The settings are
     /// `(local.get 0)` and `(local.get 1)`, the units `(local.get 7)` and `(local.get 8)`.
     pub place: &'a str,
+    /// Body of `describe`; returns a pointer to a descriptor.
+    pub describe: &'a str,
+    /// JSON Schema of its settings, of at most 16 KiB.
+    pub schema: &'a str,
     /// Body of `validate-settings`; returns a pointer to a list of settings errors.
     pub validate: &'a str,
+    /// Body of `prepare`; returns a pointer to a preparation.
+    pub prepare: &'a str,
+    /// What it does as soon as there is an instance of it.
+    pub start: &'a str,
     /// Imports.
     pub imports: &'a str,
     /// More functions.
     pub functions: &'a str,
+    /// Whether it gives back the snapshot at once; else that is up to `place`, by `(call $drop (local.get 2))`.
+    pub gives_back: bool,
+    /// Body of `cabi_realloc`, by which the host gets room for arguments.
+    pub realloc: &'a str,
     /// The one node label key that it reads, of at most 63 bytes.
     pub level: &'a str,
     /// What its preparation gives pods.
@@ -34,7 +47,7 @@ pub struct Guest<'a> {
 
 /// The first page of memory, where everything that the guest answers with lies as data; arguments go to the second page.
 ///
-/// 64: name, 80: version, 96: a code, 112: a message, 160: a path, 192: the level's key. 256: descriptor, 288: no settings
+/// 49152: the schema. 64: name, 80: version, 96: a code, 112: a message, 160: a path, 192: the level's key. 256: descriptor, 288: no settings
 /// errors, 296: one settings error, 320: the preparation, 352: its levels, 384: one location, 400: one answer, 448: the ok result,
 /// 480: the failure `unsupported`.
 const DATA: &str = r#"
@@ -56,21 +69,29 @@ const DATA: &str = r#"
   (data (i32.const 448) "\00\00\00\00\90\01\00\00\01\00\00\00")
   (data (i32.const 480) "\01\00\00\00\01\00\00\00\70\00\00\00\0d\00\00\00")
   (global $free (mut i32) (i32.const 65536))
-  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+"#;
+
+/// Arguments lie one after the other.
+const REALLOC: &str = "
     (local $at i32)
     (local.set $at (global.get $free))
     (global.set $free (i32.and (i32.add (i32.add (local.get $at) (local.get 3)) (i32.const 7)) (i32.const -8)))
-    (local.get $at))
-"#;
+    (local.get $at)";
 
 impl Default for Guest<'_> {
     /// Answers for unit 7 with domain 3 of level 0.
     fn default() -> Self {
         Self {
             place: "(i32.const 448)",
+            describe: "(i32.const 256)",
+            schema: "",
             validate: "(i32.const 288)",
+            prepare: "(i32.const 320)",
+            start: "",
             imports: "",
             functions: "",
+            gives_back: true,
+            realloc: REALLOC,
             level: "example.com/rack",
             gives: &[],
         }
@@ -91,11 +112,12 @@ impl<'a> Guest<'a> {
     #[must_use]
     pub fn component(&self) -> Vec<u8> {
         let Self { place, functions, imports, .. } = self;
+        let give_back = if self.gives_back { "(call $drop (i32.load offset=8 (local.get $at)))" } else { "" };
         let placement = format!(
             r#"(func $place (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {place})
                ;; Too many arguments for the stack: settings at 0, the snapshot at 8, owner at 12, exclusive at 28, units at 36.
                (func (export "muster:policy/placement@0.1.0#place") (param $at i32) (result i32)
-                 (call $drop (i32.load offset=8 (local.get $at)))
+                 {give_back}
                  (call $place (i32.load (local.get $at)) (i32.load offset=4 (local.get $at)) (i32.load offset=8 (local.get $at))
                    (i32.load offset=12 (local.get $at)) (i32.load offset=16 (local.get $at))
                    (i32.load8_u offset=28 (local.get $at)) (i32.load offset=32 (local.get $at))
@@ -105,8 +127,29 @@ impl<'a> Guest<'a> {
         component("placement-policy", &self.core(&format!("{DROP} {imports}"), &placement))
     }
 
+    /// A startup policy that does this when it is asked: the body of `next`, a function that returns a pointer to
+    /// `result<list<step>, failure>`. `(local.get 8)` and `(local.get 9)` are the groups.
+    ///
+    /// # Panics
+    /// When what it does is not WebAssembly.
+    #[must_use]
+    pub fn startup(&self, next: &str) -> Vec<u8> {
+        let Self { functions, imports, .. } = self;
+        let next = format!(
+            r#"(func (export "muster:policy/startup@0.1.0#next")
+                 (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {next})
+               {functions}"#
+        );
+        component("startup-policy", &self.core(imports, &next))
+    }
+
     fn core(&self, imports: &str, ask: &str) -> String {
-        let Self { validate, level, .. } = self;
+        let Self { describe, schema, validate, prepare, start, realloc, level, .. } = self;
+        assert!(schema.len() <= 16 << 10, "the schema is longer than the place for it");
+        let schema_bytes =
+            schema.len().to_le_bytes().iter().take(4).fold(String::new(), |text, byte| format!("{text}\\{byte:02x}"));
+        let schema = schema.replace('\\', "\\\\").replace('"', "\\\"");
+        let start = if start.is_empty() { String::new() } else { format!("(func $start {start}) (start $start)") };
         let mut memory = Memory::at(16_384);
         let effects = memory.effects(self.gives);
         let gives: String = effects.iter().map(|byte| format!("\\{byte:02x}")).collect();
@@ -119,9 +162,12 @@ impl<'a> Guest<'a> {
               (data (i32.const 320) "\60\01\00\00\01\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00")
               (data (i32.const 328) "{gives}") {segment}
               (data (i32.const 352) "\c0\00\00\00\{length:02x}\00\00\00")
-              (func (export "muster:policy/lifecycle@0.1.0#describe") (result i32) (i32.const 256))
+              (data (i32.const 272) "\00\c0\00\00{schema_bytes}") (data (i32.const 49152) "{schema}")
+              {start}
+              (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {realloc})
+              (func (export "muster:policy/lifecycle@0.1.0#describe") (result i32) {describe})
               (func (export "muster:policy/lifecycle@0.1.0#validate-settings") (param i32 i32) (result i32) {validate})
-              (func (export "muster:policy/lifecycle@0.1.0#prepare") (param i32 i32) (result i32) (i32.const 320))
+              (func (export "muster:policy/lifecycle@0.1.0#prepare") (param i32 i32) (result i32) {prepare})
               {ask})"#
         )
     }
@@ -193,8 +239,7 @@ pub fn placement(imports: &str, functions: &str) -> Vec<u8> {
 /// Never, as long as `wit/policy.wit` has its startup world.
 #[must_use]
 pub fn startup() -> Vec<u8> {
-    let next = r#"(func (export "muster:policy/startup@0.1.0#next") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) (i32.const 600))"#;
-    component("startup-policy", &Guest::default().core("", next))
+    Guest::default().startup("(i32.const 600)")
 }
 
 /// A component that is nothing but what this text says.

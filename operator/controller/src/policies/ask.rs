@@ -11,6 +11,9 @@ use muster_policy_host::{CallError, CallOutcome, Permit};
 use super::{Entry, Registry};
 use crate::metrics::Metrics;
 
+/// How long a set waits for a slow policy that is being asked about others.
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+
 /// What came of asking a policy.
 #[derive(Debug)]
 pub(crate) enum Said<A> {
@@ -34,6 +37,8 @@ pub(crate) struct Trouble {
     pub(crate) reason: Reason,
     /// When it is worth asking again.
     pub(crate) retry: Option<Duration>,
+    /// Whether somebody should look at it; else it passes by itself.
+    pub(crate) serious: bool,
 }
 
 /// Asks the policy of this name. Blocks for as long as the call takes: use a thread that may.
@@ -51,6 +56,7 @@ pub(crate) fn ask<C, A>(
         policy: name.to_owned(),
         reason: Reason { code: code.to_owned(), message },
         retry,
+        serious: true,
     };
     let held = |trouble: Trouble| (Said::Hold(trouble.reason.clone()), Some(trouble));
     let Some(entry) = registry.get(name) else {
@@ -73,6 +79,16 @@ pub(crate) fn ask<C, A>(
         return fall_back(&entry, metrics, &call, trouble("PolicyQuarantined", message, Some(retry)));
     }
     let outcome = call(component);
+    if outcome.result.as_ref().is_err_and(|error| *error == CallError::Busy) {
+        count(metrics, name, &outcome);
+        let message =
+            format!("policy {name:?} is slow, and is being asked about other sets; it is asked about this one in a moment");
+        let busy = Trouble { serious: false, ..trouble("PolicyBusy", message, Some(BUSY_PAUSE)) };
+        return match entry.spec.mode() {
+            PolicyMode::Observe => (Said::Native { observed: None }, None),
+            PolicyMode::Enforce => held(busy),
+        };
+    }
     let failed = outcome.result.as_ref().is_err_and(CallError::is_fault);
     let opened = entry.breaker.lock().unwrap_or_else(PoisonError::into_inner).record(Instant::now(), failed);
     count(metrics, name, &outcome);
@@ -107,6 +123,9 @@ fn count<A>(metrics: &Metrics, name: &str, outcome: &CallOutcome<A>) {
     metrics.call(name, word, outcome.duration, outcome.peak_memory);
     for line in &outcome.logs {
         tracing::debug!(policy = name, level = ?line.level, "{}", line.message);
+    }
+    if outcome.logs_dropped > 0 {
+        tracing::debug!(policy = name, lines = outcome.logs_dropped, "the policy wrote more than is kept of one call");
     }
 }
 

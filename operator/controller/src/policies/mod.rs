@@ -83,8 +83,26 @@ impl<C> Registry<C> {
         }
     }
 
-    fn replace(&self, entries: HashMap<String, Arc<Entry<C>>>) {
-        self.entries.store(Arc::new(entries));
+    fn insert(&self, entry: Entry<C>) {
+        let entry = Arc::new(entry);
+        self.entries.rcu(|entries| {
+            let mut entries = HashMap::clone(entries);
+            entries.insert(entry.name.clone(), entry.clone());
+            entries
+        });
+    }
+
+    /// Forgets the others. Returns whether there were any.
+    fn retain(&self, keep: impl Fn(&str) -> bool) -> bool {
+        if self.entries.load().keys().all(|name| keep(name)) {
+            return false;
+        }
+        self.entries.rcu(|entries| {
+            let mut entries = HashMap::clone(entries);
+            entries.retain(|name, _| keep(name));
+            entries
+        });
+        true
     }
 
     fn all(&self) -> Arc<HashMap<String, Arc<Entry<C>>>> {
@@ -108,8 +126,8 @@ pub(crate) struct Entry<C> {
     pub(crate) previous: Option<C>,
     /// Why the spec could not be loaded.
     pub(crate) problem: Option<String>,
-    breaker: Mutex<Breaker>,
-    health: Mutex<Health>,
+    breaker: Arc<Mutex<Breaker>>,
+    health: Arc<Mutex<Health>>,
 }
 
 impl<C> Entry<C> {

@@ -2,11 +2,13 @@
 //!
 //! Runs on the replica that reconciles. A policy that can't be loaded keeps the component it had; sets that run don't notice.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
@@ -16,6 +18,7 @@ use muster_api::{PlacementPolicy, StartupPolicy};
 use muster_policy_host::{Engine, Limits, LoadError, PlacementComponent, PolicyKind, StartupComponent};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::source::{self, Before, Sourced};
 use super::status::{Fault, Loading, after, condition_of, with_answering};
@@ -27,6 +30,13 @@ use crate::context::Context;
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Sources that are fetched at the same time.
 const FETCHES: usize = 8;
+/// How long what calls of policies end in is gathered before it is written down: a policy that fails now and then must not make
+/// the operator write all the time.
+const BETWEEN_TELLINGS: Duration = Duration::from_secs(2);
+/// What a condition's message may have, with what is said behind it.
+const MAX_MESSAGE_BYTES: usize = 4000;
+/// Reason of a policy whose component has to wait until others are compiled.
+const BUSY: &str = "CompilerBusy";
 
 /// One of the two kinds of policy.
 trait Kind: 'static {
@@ -81,30 +91,78 @@ kind!(Placement, PlacementPolicy, PlacementComponent, Placement, placement_polic
 kind!(Startup, StartupPolicy, StartupComponent, Startup, startup_policies, startup, load_startup);
 
 /// Keeps the registries up to date for ever. The first pass is over when `loaded` turns true.
+///
+/// Every policy is brought up to date by itself, so that a registry that doesn't answer or a component that compiles for a minute
+/// holds back no other.
 pub(crate) async fn run(cx: Context, loaded: tokio::sync::watch::Sender<bool>) {
     let mut moves = cx.caches.policy_moves();
+    let mut underway = Underway::default();
+    let mut tell = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    let mut ailing = false;
     loop {
         moves.borrow_and_update();
-        let changed = pass::<Placement>(&cx).await | pass::<Startup>(&cx).await;
-        loaded.send_replace(true);
-        if changed {
-            // Policies change rarely, and a set may wait for one in more ways than for a place: its workers, its next attempt.
-            cx.caches.sets.state().iter().for_each(|set| cx.caches.make_due(SetRef::from_obj(&**set)));
+        if look::<Placement>(&cx, &mut underway) | look::<Startup>(&cx, &mut underway) {
+            make_all_due(&cx);
         }
-        // How a policy's calls end is no reason to look at its source again.
         let pause = next_retry::<Placement>(&cx).min(next_retry::<Startup>(&cx));
         let mut pause = std::pin::pin!(tokio::time::sleep(pause));
         loop {
+            if underway.tasks.is_empty() {
+                loaded.send_replace(true);
+            }
+            // How a policy's calls end is no reason to look at its source again.
             tokio::select! {
                 _ = moves.changed() => break,
                 () = &mut pause => break,
-                () = cx.policies.ailing.notified() => {
+                Some(done) = underway.tasks.next() => {
+                    underway.names.remove(&done.key);
+                    if done.changed {
+                        make_all_due(&cx);
+                    }
+                    if done.outdated {
+                        break;
+                    }
+                }
+                () = cx.policies.ailing.notified(), if !ailing => ailing = true,
+                () = &mut tell, if ailing => {
                     tell_health::<Placement>(&cx).await;
                     tell_health::<Startup>(&cx).await;
+                    ailing = false;
+                    tell.as_mut().reset(tokio::time::Instant::now() + BETWEEN_TELLINGS);
                 }
             }
         }
     }
+}
+
+/// Policies that are being brought up to date.
+struct Underway {
+    tasks: FuturesUnordered<BoxFuture<'static, Done>>,
+    names: HashSet<Key>,
+    fetches: Arc<Semaphore>,
+}
+
+impl Default for Underway {
+    fn default() -> Self {
+        Self { tasks: FuturesUnordered::new(), names: HashSet::new(), fetches: Arc::new(Semaphore::new(FETCHES)) }
+    }
+}
+
+/// A policy's kind and name.
+type Key = (PolicyKind, String);
+
+/// A policy is up to date.
+struct Done {
+    key: Key,
+    /// It decides otherwise than before.
+    changed: bool,
+    /// Its object changed meanwhile.
+    outdated: bool,
+}
+
+/// Policies change rarely, and a set may wait for one in more ways than for a place: its workers, its next attempt.
+fn make_all_due(cx: &Context) {
+    cx.caches.sets.state().iter().for_each(|set| cx.caches.make_due(SetRef::from_obj(&**set)));
 }
 
 /// How long until the first of the registries that failed is asked again.
@@ -115,45 +173,42 @@ fn next_retry<K: Kind>(cx: &Context) -> Duration {
     waits.min().unwrap_or(LOOK_AGAIN).clamp(Duration::from_millis(100), LOOK_AGAIN)
 }
 
-/// Brings every policy of one kind up to date. Returns whether any of them decides differently now.
-async fn pass<K: Kind>(cx: &Context) -> bool {
-    let known = K::registry(&cx.policies).all();
-    let mut entries = HashMap::new();
-    let mut changed = false;
-    let fetches = K::shelf(&cx.caches).all().into_iter().map(|object| {
-        let before = known.get(&object.name_any()).cloned();
-        async move {
-            let known = before.as_deref();
-            let before = known.map(|known| Before { spec: &known.spec, origin: &known.origin, retry: known.retry.as_ref() });
-            let sourced = source::fetch(cx, K::WORLD, object.policy(), before).await;
-            (object, sourced)
+/// Begins to bring every policy of one kind up to date. Returns whether any is gone.
+fn look<K: Kind>(cx: &Context, underway: &mut Underway) -> bool {
+    let objects = K::shelf(&cx.caches).all();
+    let names: HashSet<String> = objects.iter().map(|object| object.name_any()).collect();
+    let gone = K::registry(&cx.policies).retain(|name| names.contains(name));
+    for object in objects {
+        let key = (K::WORLD, object.name_any());
+        if underway.names.insert(key.clone()) {
+            underway.tasks.push(Box::pin(bring_up_to_date::<K>(cx.clone(), key, object, underway.fetches.clone())));
         }
-    });
-    // Side by side, so that a registry that doesn't answer holds back only its own policies.
-    let mut fetches = futures::stream::iter(fetches).buffer_unordered(FETCHES);
-    while let Some((object, sourced)) = fetches.next().await {
-        let name = object.name_any();
-        let before = known.get(&name);
-        let (sourced, before) = match (sourced, before) {
-            (None, None) => continue,
-            (None, Some(before)) => {
-                entries.insert(name, before.clone());
-                continue;
-            }
-            (Some(sourced), before) => (sourced, before),
-        };
-        changed = true;
-        let (entry, loading) = load::<K>(cx, &object, before, sourced).await;
-        report::<K>(cx, &object, &loading).await;
-        // One by one, so that a component that compiles for a minute doesn't hold back the others.
-        entries.insert(name.clone(), Arc::new(entry));
-        let mut so_far = (*K::registry(&cx.policies).all()).clone();
-        so_far.insert(name.clone(), entries[&name].clone());
-        K::registry(&cx.policies).replace(so_far);
     }
-    changed |= known.keys().any(|name| !entries.contains_key(name));
-    K::registry(&cx.policies).replace(entries);
-    changed
+    gone
+}
+
+/// Fetches and loads one policy, unless it is what it was.
+async fn bring_up_to_date<K: Kind>(cx: Context, key: Key, object: Arc<K::Object>, fetches: Arc<Semaphore>) -> Done {
+    let registry = K::registry(&cx.policies);
+    let name = &key.1;
+    let known = registry.get(name);
+    let sourced = {
+        // Nobody closes the semaphore; without a permit the fetch is only less patient with registries.
+        let _permit = fetches.acquire().await.ok();
+        let before = known.as_deref();
+        let before = before.map(|known| Before { spec: &known.spec, origin: &known.origin, retry: known.retry.as_ref() });
+        source::fetch(&cx, K::WORLD, object.policy(), before).await
+    };
+    let mut changed = false;
+    if let Some(sourced) = sourced {
+        let (entry, loading) = load::<K>(&cx, &object, known.as_ref(), sourced).await;
+        changed = true;
+        registry.insert(entry);
+        report::<K>(&cx, &object, &loading).await;
+    }
+    let now = K::shelf(&cx.caches).get("", name);
+    let outdated = now.is_none_or(|now| now.policy() != object.policy());
+    Done { key, changed, outdated }
 }
 
 /// Loads one policy. The entry keeps the component it had when the new one fails.
@@ -169,6 +224,8 @@ async fn load<K: Kind>(
         Err(fault) => (Err(fault), artifact),
         Ok(bytes) => (component::<K>(cx, &spec, bytes.clone()).await, Some(muster_policy_host::digest(&bytes))),
     };
+    // What only lacks its turn to be compiled is tried again.
+    let origin = if loaded.as_ref().is_err_and(|fault| fault.reason == BUSY) { source::Origin::Missing } else { origin };
     let old = before.and_then(|before| before.component.clone());
     let (component, failed) = match loaded {
         Ok(component) => (Some(component), None),
@@ -180,17 +237,11 @@ async fn load<K: Kind>(
     };
     let loading = Loading { digest, verification, active: component.as_ref().map(K::about), failed };
     let problem = loading.failed.as_ref().map(|fault| fault.message.clone());
-    let entry = Entry {
-        name: object.name_any(),
-        spec,
-        origin,
-        retry,
-        component,
-        previous,
-        problem,
-        breaker: Mutex::default(),
-        health: Mutex::default(),
-    };
+    // A component that stays the same keeps its past, however often its source is looked at.
+    let same = before.filter(|before| loading.failed.is_some() || before.spec == spec);
+    let same = same.filter(|before| before.component.as_ref().map(K::about) == component.as_ref().map(K::about));
+    let (breaker, health) = same.map(|before| (before.breaker.clone(), before.health.clone())).unwrap_or_default();
+    let entry = Entry { name: object.name_any(), spec, origin, retry, component, previous, problem, breaker, health };
     (entry, loading)
 }
 
@@ -209,9 +260,13 @@ async fn component<K: Kind>(cx: &Context, spec: &PolicySpec, bytes: Arc<[u8]>) -
             return Err(Fault { condition: "Compiled", reason: "CompileFailed", message: format!("loading stopped: {panic}") });
         }
     };
-    let (condition, reason) = condition_of(error.step());
+    let (condition, reason) = match &error {
+        LoadError::CompileBusy => ("Compiled", BUSY),
+        error => condition_of(error.step()),
+    };
     let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-    Err(Fault { condition, reason, message: format!("{error}{hint}") })
+    // Settings can have many faults, and the message goes to the status, an event and the log.
+    Err(Fault { condition, reason, message: muster_core::text::truncated(&format!("{error}{hint}"), MAX_MESSAGE_BYTES) })
 }
 
 /// Says on every policy object whose last call ended otherwise than the one before how it ended.

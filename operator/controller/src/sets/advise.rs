@@ -40,11 +40,10 @@ impl Advised {
     }
 
     pub(super) fn troubled(&mut self, trouble: &Trouble) {
-        self.notes.push(Note::warning(
-            event::POLICY_FAILED,
-            "Ask",
-            format!("{}: {}", trouble.reason.code, trouble.reason.message),
-        ));
+        if trouble.serious {
+            let text = format!("{}: {}", trouble.reason.code, trouble.reason.message);
+            self.notes.push(Note::warning(event::POLICY_FAILED, "Ask", text));
+        }
         if let Some(retry) = trouble.retry {
             self.recheck_within(retry);
         }

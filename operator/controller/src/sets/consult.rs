@@ -149,7 +149,7 @@ impl Consulting<'_> {
         let call = move || {
             let memo = &cx.policies.memo;
             ask_policy(&cx.policies.placement, &policy, &labels, &cx.metrics, |component| {
-                memo.recall(component, &snapshot, &request)
+                memo.recall(&policy, component, &snapshot, &request)
             })
         };
         unless_panicked(tokio::task::spawn_blocking(call).await)

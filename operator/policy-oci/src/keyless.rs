@@ -19,9 +19,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
+use crate::bundle;
 use crate::keys::PublicKey;
 use crate::trust::{Authority, TrustRoot};
-use crate::verify::Signature;
+use crate::verify::{Form, Signature};
 
 /// The purpose that a signer's certificate must be for.
 const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];
@@ -75,27 +76,33 @@ struct Entry {
     log_id: String,
 }
 
-/// Checks that `identity` made the signature. Returns the signer's name.
-pub(crate) fn check(signature: &Signature, bytes: &[u8], identity: &Identity, root: &TrustRoot) -> Result<String, String> {
+/// Checks that `identity` made the signature `bytes` of `signed`. Returns the signer's name.
+pub(crate) fn check(
+    signature: &Signature,
+    signed: &[u8],
+    bytes: &[u8],
+    identity: &Identity,
+    root: &TrustRoot,
+) -> Result<String, String> {
     let pem = signature.certificate.as_deref().ok_or("it carries no certificate, so a key made it")?;
     let leaf = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "its certificate can't be read")?;
     let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|_| "its certificate can't be read")?;
-    let receipt = signature.bundle.as_deref().ok_or("it carries no receipt of a transparency log")?;
-    let time = signed_at(receipt, &signature.payload, bytes, &leaf, root)?;
+    let receipt = signature.bundle.as_deref().ok_or("it carries no receipt of a transparency log that says when it was made")?;
+    let time = signed_at(receipt, signature, bytes, &leaf, root)?;
     chain(&leaf, signature.chain.as_deref(), root, time)?;
     let for_code = parsed.extended_key_usage().ok().flatten().is_some_and(|usage| usage.value.code_signing);
     if !for_code {
         return Err("its certificate is not one for signing code".to_owned());
     }
     let key = PublicKey::from_der(parsed.public_key().raw).map_err(|error| format!("the key of its certificate: {error}"))?;
-    if !key.verifies(&signature.payload, bytes) {
+    if !key.verifies(signed, bytes) {
         return Err("the signature is not of what it says, or was made by another key than its certificate's".to_owned());
     }
     named(&parsed, identity)
 }
 
 /// When the log saw this very signature.
-fn signed_at(receipt: &str, payload: &[u8], bytes: &[u8], leaf: &[u8], root: &TrustRoot) -> Result<Timestamp, String> {
+fn signed_at(receipt: &str, signature: &Signature, bytes: &[u8], leaf: &[u8], root: &TrustRoot) -> Result<Timestamp, String> {
     let Receipt { signed_entry_timestamp, payload: entry } =
         serde_json::from_str(receipt).map_err(|error| format!("the log's receipt can't be read: {error}"))?;
     let time = Timestamp::from_second(entry.integrated_time).map_err(|_| "the log's receipt has no time")?;
@@ -111,21 +118,25 @@ fn signed_at(receipt: &str, payload: &[u8], bytes: &[u8], leaf: &[u8], root: &Tr
         return Err("the log's receipt is forged".to_owned());
     }
     let body = STANDARD.decode(&entry.body).ok().and_then(|body| serde_json::from_slice::<Value>(&body).ok());
-    logged(&body.unwrap_or_default(), payload, bytes, leaf)
+    logged(&body.unwrap_or_default(), signature, bytes, leaf)
         .then_some(time)
         .ok_or_else(|| "the log's receipt is for another signature".to_owned())
 }
 
 /// Whether an entry of the log is of this payload, this signature and this certificate.
-fn logged(body: &Value, payload: &[u8], bytes: &[u8], leaf: &[u8]) -> bool {
+fn logged(body: &Value, signature: &Signature, bytes: &[u8], leaf: &[u8]) -> bool {
+    let is_leaf = |pem: &[u8]| CertificateDer::from_pem_slice(pem).is_ok_and(|certificate| certificate.as_ref() == leaf);
+    let payload = &signature.payload;
+    if signature.form != Form::Payload {
+        return bundle::logged(body, payload, bytes, is_leaf);
+    }
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let decoded = |pointer: &str| STANDARD.decode(text(pointer)).unwrap_or_default();
-    let certificate = CertificateDer::from_pem_slice(&decoded("/spec/signature/publicKey/content"));
     text("/kind") == "hashedrekord"
         && text("/spec/data/hash/algorithm") == "sha256"
         && text("/spec/data/hash/value") == format!("{:x}", Sha256::digest(payload))
         && decoded("/spec/signature/content") == bytes
-        && certificate.is_ok_and(|certificate| certificate.as_ref() == leaf)
+        && is_leaf(&decoded("/spec/signature/publicKey/content"))
 }
 
 /// Checks that one of the root's authorities issued the certificate, and that everything was good when it was used.

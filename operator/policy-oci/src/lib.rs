@@ -7,8 +7,10 @@
 //!
 //! What is fetched is judged by functions from values to values ([`layout`], [`verify()`]); only [`Registry`] speaks to anybody.
 //! An artifact has the layout that the CNCF describes for WebAssembly; a signature has the one of cosign, so that either tool
-//! verifies what the other signed.
+//! verifies what the other signed. Signatures are read as cosign 2 writes them (under a tag) and as cosign 3 does (as bundles that
+//! refer to the artifact), and written in the older way, which both read.
 
+mod bundle;
 mod credentials;
 mod keyless;
 mod keys;
@@ -24,7 +26,7 @@ pub use keys::{Algorithm, KeyError, PrivateKey, PublicKey};
 pub use oci_client::Reference;
 pub use registry::{Options, Pulled, PushError, Pushed, Registry, RegistryError, SignError};
 pub use trust::{TrustRoot, TrustRootError};
-pub use verify::{Signature, Signer, VerificationPolicy, VerifyError, verify};
+pub use verify::{Form, Signature, Signer, VerificationPolicy, VerifyError, verify};
 
 /// `sha256:` and the hexadecimal digest of some bytes.
 #[must_use]

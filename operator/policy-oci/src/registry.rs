@@ -14,11 +14,12 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use serde_json::json;
 
+use crate::bundle;
 use crate::credentials::Credentials;
 use crate::keys::{KeyError, PrivateKey};
 use crate::layout::{self, Artifact, Descriptor, LayoutError, Manifest};
 use crate::payload;
-use crate::verify::{Signature, Signer, VerificationPolicy, VerifyError, verify};
+use crate::verify::{Form, Signature, Signer, VerificationPolicy, VerifyError, verify};
 
 /// Largest manifest, as registries limit them too.
 const MAX_MANIFEST_BYTES: usize = 4 << 20;
@@ -26,6 +27,8 @@ const MAX_MANIFEST_BYTES: usize = 4 << 20;
 const MAX_PAYLOAD_BYTES: usize = 64 << 10;
 /// Signatures of one artifact that are looked at.
 const MAX_SIGNATURES: usize = 32;
+/// Media type of a config that says nothing.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// How long a registry may take to accept a connection, and to send the next bytes.
 const STALLED: Duration = Duration::from_secs(10);
 
@@ -220,12 +223,13 @@ impl Registry {
     /// # Errors
     /// When the registry can't be read.
     pub async fn signatures(&self, reference: &Reference, digest: &str) -> Result<Vec<Signature>, RegistryError> {
-        let Some(manifest) = self.signature_manifest(reference, digest).await? else { return Ok(Vec::new()) };
-        let mut signatures = Vec::new();
+        let mut signatures = self.bundles(reference, digest).await?;
+        let Some(manifest) = self.signature_manifest(reference, digest).await? else { return Ok(signatures) };
         for layer in manifest.layers.iter().filter(|layer| layer.media_type == payload::MEDIA_TYPE).take(MAX_SIGNATURES) {
             let Some(signature) = layer.annotations.get(payload::SIGNATURE) else { continue };
             let said = |annotation: &str| layer.annotations.get(annotation).filter(|text| !text.is_empty()).cloned();
             signatures.push(Signature {
+                form: Form::Payload,
                 payload: self.blob(reference, layer, MAX_PAYLOAD_BYTES, "the payload of a signature").await?,
                 signature: signature.clone(),
                 certificate: said(payload::CERTIFICATE),
@@ -234,6 +238,40 @@ impl Registry {
             });
         }
         Ok(signatures)
+    }
+
+    /// The signatures among the artifacts that refer to the manifest `digest`.
+    async fn bundles(&self, reference: &Reference, digest: &str) -> Result<Vec<Signature>, RegistryError> {
+        let subject = reference.clone_with_digest(digest.to_owned());
+        let referring = self.attempt(reference, || async {
+            self.client.store_auth_if_needed(reference.resolve_registry(), &self.auth).await;
+            self.client.pull_referrers(&subject, None).await
+        });
+        let referring = match referring.await {
+            Ok(index) => index.manifests,
+            // Registries that know of no referrers say so in many ways, and a signature may still lie under its tag.
+            Err(error) if !error.is_transient() => {
+                tracing::debug!(%reference, %error, "the registry lists no referrers");
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let is_bundle = |type_: &str| type_.starts_with(bundle::MEDIA_TYPE);
+        // Some registries don't say what refers, or name the empty config instead; then the manifest does.
+        let may_be_bundle = |type_: &str| type_ == EMPTY || is_bundle(type_);
+        let may_be = referring.iter().filter(|entry| entry.artifact_type.as_deref().is_none_or(may_be_bundle));
+        let mut bundles = Vec::new();
+        for entry in may_be.take(MAX_SIGNATURES) {
+            let (_, bytes) = self.manifest(&reference.clone_with_digest(entry.digest.clone())).await?;
+            let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { continue };
+            if let [layer] = manifest.layers.as_slice()
+                && is_bundle(&layer.media_type)
+            {
+                let json = self.blob(reference, layer, MAX_PAYLOAD_BYTES, "the bundle of a signature").await?;
+                bundles.push(Signature::from_bundle(&json));
+            }
+        }
+        Ok(bundles)
     }
 
     /// Downloads the component of an artifact.

@@ -1,13 +1,30 @@
 //! Whether an artifact was signed by somebody who is trusted. Pure: what is needed was fetched before.
 
+use std::borrow::Cow;
+
+use crate::bundle;
 use crate::keyless::{self, Identity};
 use crate::keys::PublicKey;
 use crate::payload;
 use crate::trust::TrustRoot;
 
+/// What is signed of an artifact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// A payload that names the manifest, as cosign 2 signs it.
+    #[default]
+    Payload,
+    /// A statement in an envelope of this type, as cosign 3 signs it.
+    Statement(String),
+    /// Something that can't be read, and why.
+    Unreadable(String),
+}
+
 /// A signature as it was found beside an artifact. Nothing about it is believed yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signature {
+    /// What `payload` is.
+    pub form: Form,
     /// What was signed.
     pub payload: Vec<u8>,
     /// The signature, in base64.
@@ -89,17 +106,27 @@ pub fn verify(digest: &str, signatures: &[Signature], policy: &VerificationPolic
 
 fn one(digest: &str, signature: &Signature, policy: &VerificationPolicy) -> Result<Signer, String> {
     use base64::Engine as _;
-    payload::check(&signature.payload, digest)?;
+    let signed = match &signature.form {
+        Form::Payload => {
+            payload::check(&signature.payload, digest)?;
+            Cow::Borrowed(signature.payload.as_slice())
+        }
+        Form::Statement(type_) => {
+            bundle::check(type_, &signature.payload, digest)?;
+            Cow::Owned(bundle::signed(type_, &signature.payload))
+        }
+        Form::Unreadable(reason) => return Err(reason.clone()),
+    };
     let decoded = base64::engine::general_purpose::STANDARD.decode(signature.signature.trim());
     let bytes = decoded.map_err(|_| "the signature is not base64")?;
-    if let Some((name, _)) = policy.keys.iter().find(|(_, key)| key.verifies(&signature.payload, &bytes)) {
+    if let Some((name, _)) = policy.keys.iter().find(|(_, key)| key.verifies(&signed, &bytes)) {
         return Ok(Signer::Key(name.clone()));
     }
     let keys: Vec<&str> = policy.keys.iter().map(|(name, _)| name.as_str()).collect();
     let by_key = (!keys.is_empty()).then(|| format!("it does not verify with {}", keys.join(" or ")));
     let by_identity = match &policy.keyless {
         None => None,
-        Some((identity, root)) => match keyless::check(signature, &bytes, identity, root) {
+        Some((identity, root)) => match keyless::check(signature, &signed, &bytes, identity, root) {
             Ok(name) => return Ok(Signer::Identity(name)),
             Err(reason) => Some(reason),
         },

@@ -188,3 +188,78 @@ fn a_signature_by_a_key_has_no_identity() {
     let said = refusal(&[by_key(&key, payload(DIGEST))], &keyless(&site, identity()));
     assert!(said.ends_with("it carries no certificate, so a key made it"), "{said}");
 }
+
+fn by_key_in_a_bundle(key: &PrivateKey, statement: &Value) -> Value {
+    let material = json!({ "publicKey": { "hint": "" }, "tlogEntries": [] });
+    site::bundle(&material, statement, &key.sign(&site::enveloped(statement)).unwrap())
+}
+
+fn read(bundle: &Value) -> Signature {
+    Signature::from_bundle(bundle.to_string().as_bytes())
+}
+
+#[test]
+fn a_bundle_by_a_trusted_key_counts() {
+    let (key, other) = (PrivateKey::generate(Algorithm::EcdsaP256).unwrap(), PrivateKey::generate(Algorithm::EcdsaP256).unwrap());
+    let signed = read(&by_key_in_a_bundle(&key, &site::statement(DIGEST)));
+    let signer = verify(DIGEST, std::slice::from_ref(&signed), &trusting(&[("platform", &key)]));
+    assert_eq!(signer, Ok(Signer::Key("platform".to_owned())));
+    assert!(refusal(&[signed], &trusting(&[("other", &other)])).ends_with("it does not verify with other"));
+}
+
+#[test]
+fn a_bundle_by_a_trusted_identity_counts_and_one_by_another_does_not() {
+    let site = Site::new();
+    let signed = read(&site.bundle(&site::statement(DIGEST), &Signing::default()));
+    let signer = verify(DIGEST, std::slice::from_ref(&signed), &keyless(&site, identity()));
+    assert_eq!(signer, Ok(Signer::Identity(site::SUBJECT.to_owned())));
+    let other = Identity { issuer: "https://other.example".into(), ..identity() };
+    assert!(refusal(&[signed], &keyless(&site, other)).contains("not by \"https://other.example\""));
+}
+
+#[test]
+fn an_attestation_by_a_trusted_key_is_no_signature() {
+    let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
+    let mut statement = site::statement(DIGEST);
+    statement["predicateType"] = json!("https://slsa.dev/provenance/v1");
+    let said = refusal(&[read(&by_key_in_a_bundle(&key, &statement))], &trusting(&[("platform", &key)]));
+    assert!(
+        said.ends_with("the statement that is signed is an attestation (https://slsa.dev/provenance/v1), not a signature"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_bundle_of_another_artifact_does_not_count() {
+    let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
+    let said = refusal(&[read(&by_key_in_a_bundle(&key, &site::statement(OTHER)))], &trusting(&[("platform", &key)]));
+    assert!(said.ends_with(&format!("it signs another artifact, {OTHER}")), "{said}");
+}
+
+/// Changes one place of a good bundle by a trusted identity.
+#[rstest]
+#[case("/dsseEnvelope/payloadType", json!("text/plain"), "what is signed is of the type \"text/plain\", not \"application/vnd.in-toto+json\"")]
+#[case("/dsseEnvelope/payload", json!(STANDARD.encode(site::statement(DIGEST).to_string() + " ")), "the log's receipt is for another signature")]
+#[case("/dsseEnvelope/signatures/0/sig", json!("AAAA"), "the log's receipt is for another signature")]
+#[case("/dsseEnvelope/signatures", json!([]), "its bundle holds no signature")]
+#[case("/dsseEnvelope", json!(null), "its bundle holds a signature without a statement, which says of no artifact")]
+#[case("/verificationMaterial/tlogEntries/0/integratedTime", json!("1772366401"), "the log's receipt is forged")]
+#[case("/verificationMaterial/tlogEntries/0/logIndex", json!("8"), "the log's receipt is forged")]
+#[case("/verificationMaterial/tlogEntries/0/inclusionPromise", json!(null),
+    "it carries no receipt of a transparency log that says when it was made")]
+#[case("/verificationMaterial/tlogEntries", json!([]), "it carries no receipt of a transparency log that says when it was made")]
+#[case("/verificationMaterial/certificate/rawBytes", json!("AAAA"), "its certificate can't be read")]
+fn a_bundle_that_was_changed_does_not_count(#[case] place: &str, #[case] value: Value, #[case] expected: &str) {
+    let site = Site::new();
+    let mut bundle = site.bundle(&site::statement(DIGEST), &Signing::default());
+    *bundle.pointer_mut(place).unwrap() = value;
+    let said = refusal(&[read(&bundle)], &keyless(&site, identity()));
+    assert!(said.ends_with(expected), "{said}");
+}
+
+#[test]
+fn a_bundle_that_is_none_says_so() {
+    let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
+    let said = refusal(&[Signature::from_bundle(b"{}")], &trusting(&[("platform", &key)]));
+    assert!(said.contains("its bundle can't be read: missing field `verificationMaterial`"), "{said}");
+}

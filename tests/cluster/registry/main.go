@@ -18,7 +18,7 @@ func main() {
 	flag.Parse()
 
 	// Its own log of every request would drown the log of what went wrong.
-	handler := located(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	handler := located(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
 	if *user != "" {
 		handler = guarded(handler, *user, *password)
 	}

@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SanType, SigningKey as _, date_time_ymd,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// Who signs here.
@@ -82,6 +82,47 @@ impl Site {
 
     /// A keyless signature whose receipt is some log's.
     pub(crate) fn sign_with_log(&self, digest: &str, signing: &Signing, log: &PrivateKey) -> Signature {
+        let (key, certificate) = self.certified(signing);
+        let payload = payload(digest);
+        let bytes = key.sign(&payload).unwrap();
+        let body = json!({ "apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
+            "data": { "hash": { "algorithm": "sha256", "value": format!("{:x}", Sha256::digest(&payload)) } },
+            "signature": { "content": STANDARD.encode(&bytes), "publicKey": { "content": STANDARD.encode(&certificate) } } } });
+        let entry = entry(&body, signing, log);
+        let promise = STANDARD.encode(log.sign(entry.to_string().as_bytes()).unwrap());
+        let bundle = json!({ "SignedEntryTimestamp": promise, "Payload": entry }).to_string();
+        let signature = STANDARD.encode(bytes);
+        Signature { payload, signature, certificate: Some(certificate), bundle: Some(bundle), ..Signature::default() }
+    }
+
+    /// The same as cosign 3 writes it: a bundle.
+    pub(crate) fn bundle(&self, statement: &Value, signing: &Signing) -> Value {
+        let (key, certificate) = self.certified(signing);
+        let bytes = key.sign(&enveloped(statement)).unwrap();
+        let body = json!({ "apiVersion": "0.0.1", "kind": "dsse", "spec": {
+            "payloadHash": { "algorithm": "sha256", "value": format!("{:x}", Sha256::digest(statement.to_string())) },
+            "signatures": [{ "signature": STANDARD.encode(&bytes), "verifier": STANDARD.encode(&certificate) }] } });
+        let entry = entry(&body, signing, &self.log);
+        let promise = STANDARD.encode(self.log.sign(entry.to_string().as_bytes()).unwrap());
+        let id: Vec<u8> =
+            (0..32).map(|byte| u8::from_str_radix(&entry["logID"].as_str().unwrap()[2 * byte..][..2], 16).unwrap()).collect();
+        let der: String = certificate.lines().filter(|line| !line.starts_with('-')).collect();
+        let material = json!({
+            "certificate": { "rawBytes": der },
+            "tlogEntries": [{
+                "logIndex": entry["logIndex"].to_string(),
+                "logId": { "keyId": STANDARD.encode(id) },
+                "kindVersion": { "kind": "dsse", "version": "0.0.1" },
+                "integratedTime": entry["integratedTime"].to_string(),
+                "inclusionPromise": { "signedEntryTimestamp": promise },
+                "canonicalizedBody": entry["body"],
+            }],
+        });
+        bundle(&material, statement, &bytes)
+    }
+
+    /// A key, and a certificate for it that is good for a day.
+    fn certified(&self, signing: &Signing) -> (KeyPair, String) {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -94,17 +135,37 @@ impl Site {
         text.extend_from_slice(issuer.as_bytes());
         params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, 8], text)];
         let certificate = params.signed_by(&key, &self.intermediate).unwrap().pem();
-        let payload = payload(digest);
-        let bytes = key.sign(&payload).unwrap();
-        let body = json!({ "apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
-            "data": { "hash": { "algorithm": "sha256", "value": format!("{:x}", Sha256::digest(&payload)) } },
-            "signature": { "content": STANDARD.encode(&bytes), "publicKey": { "content": STANDARD.encode(&certificate) } } } });
-        let entry = json!({ "body": STANDARD.encode(body.to_string()),
-            "integratedTime": signing.time.parse::<jiff::Timestamp>().unwrap().as_second(),
-            "logID": PublicKey::from_pem(&log.public_pem()).unwrap().fingerprint(), "logIndex": 7 });
-        let promise = STANDARD.encode(log.sign(entry.to_string().as_bytes()).unwrap());
-        let bundle = json!({ "SignedEntryTimestamp": promise, "Payload": entry }).to_string();
-        let signature = STANDARD.encode(bytes);
-        Signature { payload, signature, certificate: Some(certificate), chain: None, bundle: Some(bundle) }
+        (key, certificate)
     }
+}
+
+/// What a log says about an entry.
+fn entry(body: &Value, signing: &Signing, log: &PrivateKey) -> Value {
+    json!({ "body": STANDARD.encode(body.to_string()),
+        "integratedTime": signing.time.parse::<jiff::Timestamp>().unwrap().as_second(),
+        "logID": PublicKey::from_pem(&log.public_pem()).unwrap().fingerprint(), "logIndex": 7 })
+}
+
+/// What cosign 3 signs.
+pub(crate) fn statement(digest: &str) -> Value {
+    json!({ "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        "subject": [{ "digest": { "sha256": digest.strip_prefix("sha256:").unwrap() } }], "predicate": {} })
+}
+
+/// A statement as its signature covers it.
+pub(crate) fn enveloped(statement: &Value) -> Vec<u8> {
+    let statement = statement.to_string();
+    format!("DSSEv1 28 application/vnd.in-toto+json {} {statement}", statement.len()).into_bytes()
+}
+
+pub(crate) fn bundle(material: &Value, statement: &Value, signature: &[u8]) -> Value {
+    json!({
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": material,
+        "dsseEnvelope": {
+            "payload": STANDARD.encode(statement.to_string()),
+            "payloadType": "application/vnd.in-toto+json",
+            "signatures": [{ "sig": STANDARD.encode(signature) }],
+        },
+    })
 }

@@ -25,6 +25,19 @@ async fn a_signed_policy_is_pulled_by_digest_with_a_pull_secret() {
 }
 
 #[tokio::test]
+async fn a_bundle_that_refers_to_the_policy_is_a_signature_of_it() {
+    let corner = Corner::new().await.unwrap();
+    let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
+    let pushed = corner.push("bundled", &Guest::default().component()).await.unwrap();
+    corner.attach_bundle("bundled", &pushed.digest, &key).await.unwrap();
+    let mut spec = corner.spec("bundled", &pushed.digest);
+    spec["verify"] = json!({ "keys": [{ "pem": key.public_pem() }] });
+    corner.apply(&spec).await.unwrap();
+    let status = corner.await_ready("True").await.unwrap();
+    assert_eq!(condition(&status, "Verified"), ("Succeeded", "signed by the key spec.verify.keys[0]"));
+}
+
+#[tokio::test]
 async fn what_an_author_pushes_and_signs_loads_by_the_object_that_is_printed() {
     let corner = Corner::new().await.unwrap();
     let folder = tempfile::tempdir().unwrap();

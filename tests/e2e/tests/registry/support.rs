@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
@@ -17,6 +20,8 @@ use muster_api::policy::PolicyStatus;
 use muster_cluster::{Cluster, Process, Program, Setup, eventually};
 use muster_e2e::PATIENCE;
 use muster_policy_oci::{Credentials, Options, PrivateKey, Pushed, Reference, Registry};
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::secrets::RegistryAuth;
 use serde_json::{Value, json};
 
 /// The namespace of the pull secret. The chart, which is installed first, gives the operator a role there.
@@ -31,6 +36,24 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 fn registry() -> String {
     let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_or(0, |address| address.port());
     format!("127.0.0.1:{}", PORT.get_or_init(free))
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A bundle by a key alone, without a log, as `cosign sign --key` writes it for those who have none.
+fn bundle(digest: &str, key: &PrivateKey) -> Result<String> {
+    let type_ = "application/vnd.in-toto+json";
+    let hex = digest.strip_prefix("sha256:").context("no SHA-256")?;
+    let statement = json!({ "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        "subject": [{ "digest": { "sha256": hex } }], "predicate": {} });
+    let statement = statement.to_string();
+    let signature = key.sign(format!("DSSEv1 {} {type_} {} {statement}", type_.len(), statement.len()).as_bytes())?;
+    let bundle = json!({
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": { "publicKey": { "hint": "" }, "tlogEntries": [] },
+        "dsseEnvelope": { "payload": STANDARD.encode(&statement), "payloadType": type_, "signatures": [{ "sig": STANDARD.encode(signature) }] },
+    });
+    Ok(bundle.to_string())
 }
 
 /// One test's policy, and its way to the registry.
@@ -79,6 +102,36 @@ impl Corner {
     pub(crate) async fn sign(&self, name: &str, digest: &str, key: &PrivateKey) -> Result<()> {
         let reference: Reference = format!("{}/{name}@{digest}", registry()).parse()?;
         self.registry.sign(&reference, key).await?;
+        Ok(())
+    }
+
+    /// Signs as cosign 3 does: with a bundle in an artifact that refers to the signed one.
+    pub(crate) async fn attach_bundle(&self, name: &str, digest: &str, key: &PrivateKey) -> Result<()> {
+        let type_ = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        let subject: Reference = format!("{}/{name}@{digest}", registry()).parse()?;
+        let config = ClientConfig { protocol: ClientProtocol::HttpsExcept(vec![registry()]), ..ClientConfig::default() };
+        let client = oci_client::Client::try_from(config)?;
+        let auth = RegistryAuth::Basic(USER.to_owned(), PASSWORD.to_owned());
+        client.store_auth_if_needed(&registry(), &auth).await;
+        let (signed, _) = client.pull_manifest_raw(&subject, &auth, &[MANIFEST]).await?;
+        let bundle = bundle(digest, key)?.into_bytes();
+        let empty = b"{}".to_vec();
+        let described = |type_: &str, bytes: &[u8]| json!({ "mediaType": type_, "digest": muster_policy_oci::digest(bytes), "size": bytes.len() });
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": type_,
+            "config": described("application/vnd.oci.empty.v1+json", &empty),
+            "layers": [described(type_, &bundle)],
+            "subject": { "mediaType": MANIFEST, "digest": digest, "size": signed.len() },
+        });
+        let manifest = manifest.to_string().into_bytes();
+        for blob in [empty, bundle] {
+            let digest = muster_policy_oci::digest(&blob);
+            client.push_blob(&subject, blob, &digest).await?;
+        }
+        let attached = subject.clone_with_digest(muster_policy_oci::digest(&manifest));
+        client.push_manifest_raw(&attached, manifest, HeaderValue::from_static(MANIFEST)).await?;
         Ok(())
     }
 

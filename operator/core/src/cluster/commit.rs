@@ -56,7 +56,7 @@ fn no_room(level: &str, domain: &str, placed: u32, wanted: u32) -> Rejection {
 
 /// Takes room for the pods on those of the nodes that no other group has for itself; how many of how many fit if not all do.
 fn pack(snapshot: &Snapshot, mut rows: Vec<u32>, pods: &[Demand], claims: &mut Claims) -> Result<(), (u32, u32)> {
-    rows.retain(|row| snapshot.exclusive_holder(*row).is_none());
+    rows.retain(|row| !snapshot.is_kept(*row));
     snapshot.with_room(|room| {
         let packing = room.pack(&rows, pods, claims);
         room.commit(&packing, claims);

@@ -197,7 +197,7 @@ impl Snapshot {
     pub(crate) fn kept_by(&self, place: Place) -> Option<&str> {
         let rows = self.rows(place);
         let first = self.exclusive_holder(*rows.first()?)?;
-        rows.iter().all(|row| self.exclusive_holder(*row).is_some()).then_some(first)
+        rows.iter().all(|row| self.is_kept(*row)).then_some(first)
     }
 
     /// Counts why nodes are excluded, for a shape that no node of the domain is for.
@@ -206,7 +206,7 @@ impl Snapshot {
             let shape = self.view().shapes.get(demand.shape.0 as usize)?;
             let (mut tainted, mut unready, mut unschedulable, mut filtered, mut avoided) = (0, 0, 0, 0, 0);
             for row in self.rows(place) {
-                match self.nodes()[*row as usize].excludes(shape)? {
+                match self.nodes()[*row].excludes(shape)? {
                     Exclusion::Tainted => tainted += 1,
                     Exclusion::Unready => unready += 1,
                     Exclusion::Unschedulable => unschedulable += 1,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::node::Node;
+use super::rows::Rows;
 use super::shape::Shape;
 
 /// More columns than a cluster has shapes; beyond it the one not used for longest goes.
@@ -17,7 +17,7 @@ const LONG: usize = 8192;
 pub(crate) struct Fits {
     columns: HashMap<Shape, Column>,
     /// Rows that changed, oldest first.
-    touched: Vec<usize>,
+    touched: Vec<u32>,
     /// Moves with every question.
     now: u64,
 }
@@ -32,7 +32,7 @@ struct Column {
 
 impl Fits {
     /// Notes that a row's node or its used room changed.
-    pub(crate) fn touch(&mut self, row: usize) {
+    pub(crate) fn touch(&mut self, row: u32) {
         if self.touched.len() >= LONG {
             self.forget();
         }
@@ -48,14 +48,14 @@ impl Fits {
     }
 
     /// Slots of the shape by row.
-    pub(crate) fn column(&mut self, shape: &Shape, nodes: &[Arc<Node>]) -> Arc<[u32]> {
+    pub(crate) fn column(&mut self, shape: &Shape, nodes: &Rows) -> Arc<[u32]> {
         self.now += 1;
         let (now, touched) = (self.now, &self.touched);
         if let Some(column) = self.columns.get_mut(shape) {
             for row in touched.iter().skip(column.seen).copied() {
                 let slots = nodes[row].slots(shape);
-                if column.slots[row] != slots {
-                    Arc::make_mut(&mut column.slots)[row] = slots;
+                if column.slots[row as usize] != slots {
+                    Arc::make_mut(&mut column.slots)[row as usize] = slots;
                 }
             }
             column.seen = touched.len();

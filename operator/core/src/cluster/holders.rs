@@ -1,25 +1,91 @@
 //! Which domains are taken, as the owner of a view must see it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use rpds::RedBlackTreeMapSync;
 
 use super::ledger::{GroupId, Held, Holding, Ledger, Occupant, SubgroupId, any_pods};
 use super::level::Level;
-use super::node::Node;
+use super::rows::Rows;
 use super::snapshot::{Scope, View};
 
 /// For every domain of one level: how many other groups sit there.
 #[derive(Debug)]
 pub(crate) struct Holders {
     pub(crate) count: Arc<[u32]>,
-    /// The first of them by name, for messages.
-    pub(crate) first: BTreeMap<u32, String>,
+    /// The first of them by name.
+    first: HashMap<u32, Arc<Seat>>,
 }
 
-/// Row of the named node.
-pub(crate) fn row_of(nodes: &[Arc<Node>], name: &str) -> Option<u32> {
-    let position = nodes.binary_search_by(|node| node.facts.name.as_str().cmp(name)).ok()?;
-    u32::try_from(position).ok()
+impl Holders {
+    /// The first group by name that sits in the domain, for messages.
+    pub(crate) fn first(&self, domain: u32) -> Option<&str> {
+        self.first.get(&domain).map(|seat| seat.name.as_str())
+    }
+}
+
+/// Where one group sits at one level.
+#[derive(Debug)]
+struct Seat {
+    /// For messages.
+    name: String,
+    domains: BTreeSet<u32>,
+}
+
+/// Where every group sits at one level. Kept up group by group, because looking through the pods of all takes milliseconds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sitting(RedBlackTreeMapSync<GroupId, Arc<Seat>>);
+
+/// What it takes to tell where a group sits at one level.
+#[derive(Clone, Copy)]
+pub(crate) struct Survey<'a> {
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) nodes: &'a Rows,
+    pub(crate) level: &'a Level,
+    /// The level of every holding.
+    pub(crate) levels: &'a BTreeMap<String, Arc<Level>>,
+}
+
+impl Sitting {
+    /// Looks through all groups.
+    pub(crate) fn of(survey: Survey<'_>) -> Self {
+        let mut sitting = Self::default();
+        survey.ledger.occupants.keys().chain(survey.ledger.holdings.keys()).for_each(|group| sitting.update(group, survey));
+        sitting
+    }
+
+    /// Looks again where this group sits.
+    pub(crate) fn update(&mut self, group: &GroupId, Survey { ledger, nodes, level, levels }: Survey<'_>) {
+        let occupant = ledger.occupants.get(group).map(AsRef::as_ref);
+        let held = ledger.holdings.get(group).map(AsRef::as_ref);
+        let Some(set) = held.map(|held| &held.holding.set).or(occupant.map(|occupant| &occupant.set)) else {
+            self.0.remove_mut(group);
+            return;
+        };
+        let mut domains = BTreeSet::new();
+        occupied(occupant, nodes, level, &mut domains);
+        promised(held, level, levels, nodes, &mut domains);
+        self.0.insert_mut(group.clone(), Arc::new(Seat { name: group.in_set(set).to_string(), domains }));
+    }
+
+    /// Counts the groups that a view's owner must see in every one of so many domains.
+    pub(crate) fn holders(&self, view: &View, domains: usize) -> Holders {
+        let mut count = vec![0_u32; domains];
+        let mut first = HashMap::new();
+        let from = match view.scope {
+            Scope::Namespace => GroupId { namespace: view.namespace.clone(), leader_pod: String::new() },
+            Scope::Cluster => GroupId { namespace: String::new(), leader_pod: String::new() },
+        };
+        let in_scope = self.0.range(&from..).take_while(|(group, _)| is_in_scope(view, group));
+        for (_, seat) in in_scope.filter(|(group, _)| !view.for_groups.contains(group)) {
+            for domain in &seat.domains {
+                count[*domain as usize] += 1;
+                first.entry(*domain).or_insert_with(|| Arc::clone(seat));
+            }
+        }
+        Holders { count: count.into(), first }
+    }
 }
 
 /// What the view's owner must keep away from: upstream's anti-affinity sees every group of the namespace, exclusive or not.
@@ -31,39 +97,11 @@ fn is_in_scope(view: &View, group: &GroupId) -> bool {
     view.scope == Scope::Cluster || group.namespace == view.namespace
 }
 
-/// Counts the groups of every domain of `level`. `levels` has the level of every holding.
-pub(crate) fn holders(
-    ledger: &Ledger,
-    view: &View,
-    nodes: &[Arc<Node>],
-    level: &Level,
-    levels: &BTreeMap<String, Arc<Level>>,
-) -> Holders {
-    let mut count = vec![0_u32; level.names.len()];
-    let mut first = BTreeMap::new();
-    for group in ledger.occupants.keys().chain(ledger.holdings.keys()).collect::<BTreeSet<_>>() {
-        if !is_visible(view, group) {
-            continue;
-        }
-        let occupant = ledger.occupants.get(group).map(AsRef::as_ref);
-        let held = ledger.holdings.get(group).map(AsRef::as_ref);
-        let set = held.map(|held| &held.holding.set).or(occupant.map(|occupant| &occupant.set));
-        let mut domains = BTreeSet::new();
-        occupied(occupant, nodes, level, &mut domains);
-        promised(held, level, levels, nodes, &mut domains);
-        for domain in domains {
-            count[domain as usize] += 1;
-            first.entry(domain).or_insert_with(|| group.in_set(set.map_or("", String::as_str)).to_string());
-        }
-    }
-    Holders { count: count.into(), first }
-}
-
 /// Domains in which the group has pods, or in which pods of it must be once they are bound.
-fn occupied(occupant: Option<&Occupant>, nodes: &[Arc<Node>], level: &Level, domains: &mut BTreeSet<u32>) {
+fn occupied(occupant: Option<&Occupant>, nodes: &Rows, level: &Level, domains: &mut BTreeSet<u32>) {
     for pod in occupant.iter().flat_map(|occupant| occupant.pods.values()) {
         let domain = match &pod.node {
-            Some(node) => row_of(nodes, node).and_then(|row| level.domain_of(row)),
+            Some(node) => nodes.row_of(node).and_then(|row| level.domain_of(row)),
             None => pod.selector.get(&level.key).and_then(|value| level.domain(value)),
         };
         domains.extend(domain);
@@ -79,17 +117,21 @@ fn promised(
     held: Option<&Held>,
     level: &Level,
     levels: &BTreeMap<String, Arc<Level>>,
-    nodes: &[Arc<Node>],
+    nodes: &Rows,
     domains: &mut BTreeSet<u32>,
 ) {
     let Some(Held { holding, .. }) = held else { return };
     for (node, _) in &holding.pinned {
-        domains.extend(row_of(nodes, node).and_then(|row| level.domain_of(row)));
+        domains.extend(nodes.row_of(node).and_then(|row| level.domain_of(row)));
     }
     let mut promise = |key: &str, domain: &str, all: bool| {
-        let touched = touched(level, rows_named(key, domain, levels));
-        if all || touched.len() == 1 {
-            domains.extend(touched);
+        let rows = rows_named(key, domain, levels);
+        if key == level.key {
+            domains.extend(level.domain(domain));
+        } else if all {
+            domains.extend(touched(level, rows));
+        } else {
+            domains.extend(only_touched(level, rows));
         }
     };
     promise(&holding.level, &holding.domain, holding.exclusive || any_pods(&holding.outstanding));
@@ -102,6 +144,13 @@ fn promised(
 /// Domains of `level` that these nodes are in.
 fn touched(level: &Level, rows: &[u32]) -> BTreeSet<u32> {
     rows.iter().filter_map(|row| level.domain_of(*row)).collect()
+}
+
+/// The domain of `level` that these nodes are in, if there is one and no other.
+fn only_touched(level: &Level, rows: &[u32]) -> Option<u32> {
+    let mut domains = rows.iter().filter_map(|row| level.domain_of(*row));
+    let first = domains.next()?;
+    domains.all(|domain| domain == first).then_some(first)
 }
 
 /// Nodes of the domain that the holding names.
@@ -138,7 +187,7 @@ impl Tenant {
 pub(crate) fn tenants(
     ledger: &Ledger,
     view: &View,
-    nodes: &[Arc<Node>],
+    nodes: &Rows,
     level: &Level,
     levels: &BTreeMap<String, Arc<Level>>,
 ) -> BTreeMap<u32, BTreeSet<Tenant>> {
@@ -147,7 +196,7 @@ pub(crate) fn tenants(
         let tenant = |index| tenant(group, &occupant.set, Some(index));
         for pod in occupant.pods.values() {
             let domain = match &pod.node {
-                Some(node) => row_of(nodes, node).and_then(|row| level.domain_of(row)),
+                Some(node) => nodes.row_of(node).and_then(|row| level.domain_of(row)),
                 None => pod.selector.get(&level.key).and_then(|value| level.domain(value)),
             };
             if let Some((domain, index)) = domain.zip(pod.subgroup) {
@@ -184,21 +233,55 @@ fn tenant(group: &GroupId, set: &str, index: Option<u32>) -> Tenant {
     Tenant { group: group.clone(), index, name }
 }
 
-/// Nodes that another group has for itself, as the view's owner must see it, and that group's name for messages. For an owner
-/// whose pods are subgroups', so are those that other subgroups have for themselves.
-pub(crate) fn exclusive_rows(ledger: &Ledger, view: &View, levels: &BTreeMap<String, Arc<Level>>) -> BTreeMap<u32, String> {
-    let mut rows = BTreeMap::new();
-    for (group, Held { holding, .. }) in ledger.holdings.iter().map(|(group, held)| (group, held.as_ref())) {
-        if !is_visible(view, group) {
-            continue;
+/// Nodes that other groups have for themselves, as the owner of a view must see it. For an owner whose pods are subgroups', so are
+/// those that other subgroups have for themselves.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// By row: 0, or a keeper's position and 1.
+    of_row: Vec<u32>,
+    keepers: Vec<Keeper>,
+}
+
+#[derive(Debug)]
+struct Keeper {
+    held: Arc<Held>,
+    /// Its group in words, once somebody has asked.
+    name: OnceLock<String>,
+}
+
+impl Kept {
+    /// Of a node that several have, the first by name counts.
+    pub(crate) fn of(ledger: &Ledger, view: &View, levels: &BTreeMap<String, Arc<Level>>, nodes: &Rows) -> Self {
+        let mut kept = Self { of_row: vec![0; nodes.len()], keepers: Vec::new() };
+        for (_, held) in ledger.keepers().filter(|(group, _)| is_visible(view, group)) {
+            let holding = &held.holding;
+            let number = u32::try_from(kept.keepers.len() + 1).unwrap_or(u32::MAX);
+            let whole = if holding.exclusive { rows_held(holding, levels) } else { &[] };
+            let parts = holding.subgroups.iter().filter(|subgroup| view.divided && subgroup.alone);
+            let parts = parts.flat_map(|subgroup| rows_named(&subgroup.level, &subgroup.domain, levels));
+            for row in whole.iter().chain(parts).map(|row| *row as usize) {
+                if kept.of_row[row] == 0 {
+                    kept.of_row[row] = number;
+                }
+            }
+            kept.keepers.push(Keeper { held: Arc::clone(held), name: OnceLock::new() });
         }
-        let name = group.in_set(&holding.set).to_string();
-        let whole = if holding.exclusive { rows_held(holding, levels) } else { &[] };
-        let parts = holding.subgroups.iter().filter(|subgroup| view.divided && subgroup.alone);
-        let parts = parts.flat_map(|subgroup| rows_named(&subgroup.level, &subgroup.domain, levels));
-        for row in whole.iter().chain(parts) {
-            rows.entry(*row).or_insert_with(|| name.clone());
-        }
+        kept
     }
-    rows
+
+    pub(crate) fn is_kept(&self, row: u32) -> bool {
+        self.of_row.get(row as usize).is_some_and(|number| *number > 0)
+    }
+
+    /// Rows that are kept, and nobody else counts on.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = usize> {
+        self.of_row.iter().enumerate().filter(|(_, number)| **number > 0).map(|(row, _)| row)
+    }
+
+    /// The group that has the node, for messages.
+    pub(crate) fn by(&self, row: u32) -> Option<&str> {
+        let keeper = self.keepers.get((*self.of_row.get(row as usize)? as usize).checked_sub(1)?)?;
+        let holding = &keeper.held.holding;
+        Some(keeper.name.get_or_init(|| holding.group.in_set(&holding.set).to_string()))
+    }
 }

@@ -10,13 +10,14 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::amounts::Amounts;
 use super::fit::Fits;
-use super::holders::{exclusive_rows, row_of};
+use super::holders::{Sitting, Survey};
 use super::ledger::{GroupId, Held, Holding, Ledger, PodFacts};
 use super::level::Level;
 use super::node::{Facts, Node};
 use super::packing::Claims;
 use super::past::{Failures, Past};
 use super::reserve::{own_use, reserve};
+use super::rows::Rows;
 use super::shape::Shape;
 use super::snapshot::{Frozen, Lazy, Snapshot, View};
 use crate::instructions::Instructions;
@@ -26,22 +27,30 @@ use crate::placement::check::{Assignment, Rejection};
 /// How many snapshots are kept to be handed out again while nothing changes.
 const RECENT: usize = 8;
 
+/// Following more groups than these costs more than looking through all of them.
+const MANY: usize = 4096;
+
 /// Nodes, the room on them, and who has been promised what.
 ///
 /// Events may come in any order: a pod may be bound to a node that is not known yet.
 #[derive(Debug, Default)]
 pub struct Index {
     generation: u64,
-    /// By name; the position is the node's row.
-    nodes: Arc<Vec<Arc<Node>>>,
+    nodes: Rows,
     /// What pods take on nodes that are not known.
     elsewhere: BTreeMap<String, Amounts>,
     pods: HashMap<(String, String), Arc<PodFacts>>,
-    ledger: Arc<Ledger>,
+    /// How many pods of groups are bound to each node, where there are any.
+    members_on: HashMap<String, usize>,
+    ledger: Ledger,
     /// Levels over the present nodes and their labels.
     levels: HashMap<String, Arc<Level>>,
     fits: Fits,
-    past: Arc<Past>,
+    /// Where groups sit, by level.
+    sitting: HashMap<String, Sitting>,
+    /// Groups that sit elsewhere since that was last looked at.
+    moved: Vec<GroupId>,
+    past: Past,
     failures: Failures,
     /// The generation at which room was freed last.
     freed: u64,
@@ -77,7 +86,7 @@ impl Index {
 
     /// Notes that a node has failed the groups that have pods there, if it has any.
     fn node_failed(&mut self, name: &str) {
-        let lost = self.pods.values().any(|pod| pod.member.is_some() && pod.node.as_deref() == Some(name));
+        let lost = self.members_on.contains_key(name);
         if let Some(now) = self.now.filter(|_| lost) {
             self.failures.note(name, now);
         }
@@ -91,25 +100,29 @@ impl Index {
     /// Enters a node or what is new about it.
     pub fn apply_node(&mut self, node: &ApiNode) {
         let facts = Facts::of(node);
-        match self.nodes.binary_search_by(|known| known.facts.name.cmp(&facts.name)) {
+        match self.nodes.search(&facts.name) {
             Ok(row) => {
                 let known = &self.nodes[row].facts;
                 if **known == facts {
                     return;
                 }
-                if known.labels != facts.labels {
-                    self.levels.clear();
-                }
+                let is_as_before = |key: &String, _: &mut Arc<Level>| known.labels.get(key) == facts.labels.get(key);
+                let levels = self.levels.len();
+                self.levels.retain(is_as_before);
+                let relabelled = self.levels.len() < levels;
                 let failed = known.ready && !facts.ready;
-                Arc::make_mut(&mut Arc::make_mut(&mut self.nodes)[row]).facts = Arc::new(facts);
+                self.nodes.change(row).facts = Arc::new(facts);
                 self.fits.touch(row);
+                if relabelled {
+                    self.forget_sitting();
+                }
                 if failed {
                     self.node_failed(node.metadata.name.as_deref().unwrap_or_default());
                 }
             }
             Err(row) => {
                 let used = self.elsewhere.remove(&facts.name).unwrap_or_default();
-                Arc::make_mut(&mut self.nodes).insert(row, Arc::new(Node { facts: Arc::new(facts), used, avoided: false }));
+                self.nodes.insert(row, Node { facts: Arc::new(facts), used, avoided: false });
                 self.rows_moved();
             }
         }
@@ -118,9 +131,9 @@ impl Index {
 
     /// Forgets a node. Pods that are still bound to it stay in their groups.
     pub fn remove_node(&mut self, name: &str) {
-        let Some(row) = row_of(&self.nodes, name) else { return };
+        let Some(row) = self.nodes.row_of(name) else { return };
         self.node_failed(name);
-        let node = Arc::make_mut(&mut self.nodes).remove(row as usize);
+        let node = self.nodes.remove(row);
         if !node.used.is_empty() {
             self.elsewhere.insert(name.to_owned(), node.used.clone());
         }
@@ -155,17 +168,19 @@ impl Index {
         let ends = known.as_ref().is_some_and(|known| !known.requests.is_empty() && facts.requests.is_empty());
         let facts = Arc::new(facts);
         // Entered before the old facts leave, so that a group whose only pod changes does not end in between.
-        if facts.member.is_some() {
-            Arc::make_mut(&mut self.ledger).enter(name, &facts);
+        if let Some((group, _)) = &facts.member {
+            self.ledger.enter(name, &facts);
+            self.group_moved(group);
         }
         if let Some(known) = known {
             self.remember(name, &known, &facts);
-            self.take(&known, -1);
-            if known.member != facts.member {
-                Arc::make_mut(&mut self.ledger).leave(name, &known);
+            self.give_back(&known);
+            if let Some((group, _)) = known.member.as_ref().filter(|_| known.member != facts.member) {
+                self.ledger.leave(name, &known);
+                self.group_moved(group);
             }
         }
-        self.take(&facts, 1);
+        self.take(&facts);
         self.pods.insert(key, facts);
         if ends { self.frees() } else { self.generation += 1 }
     }
@@ -174,7 +189,7 @@ impl Index {
     fn remember(&mut self, name: &str, before: &PodFacts, after: &PodFacts) {
         let Some((group, node)) = before.seat() else { return };
         if after.node.as_deref() != Some(node) {
-            Arc::make_mut(&mut self.past).note(group, name, node);
+            self.past.note(group, name, node);
         } else if let Some(now) = self.now.filter(|_| after.failed && !before.failed) {
             self.failures.note(node, now);
         }
@@ -184,11 +199,12 @@ impl Index {
     pub fn remove_pod(&mut self, namespace: &str, name: &str) {
         let Some(known) = self.pods.remove(&(namespace.to_owned(), name.to_owned())) else { return };
         if let Some((group, node)) = known.seat() {
-            Arc::make_mut(&mut self.past).note(group, name, node);
+            self.past.note(group, name, node);
         }
-        self.take(&known, -1);
-        if known.member.is_some() {
-            Arc::make_mut(&mut self.ledger).leave(name, &known);
+        self.give_back(&known);
+        if let Some((group, _)) = &known.member {
+            self.ledger.leave(name, &known);
+            self.group_moved(group);
         }
         self.frees();
     }
@@ -196,7 +212,8 @@ impl Index {
     /// Enters a holding, or replaces the one its group has.
     pub fn hold(&mut self, holding: Holding) {
         if self.holding(&holding.group) != Some(&holding) {
-            Arc::make_mut(&mut self.ledger).hold(holding);
+            self.group_moved(&holding.group);
+            self.ledger.hold(holding);
             self.generation += 1;
         }
     }
@@ -204,7 +221,8 @@ impl Index {
     /// Gives a group's holding up. Its domain stays held until the group's last pod object is gone.
     pub fn release(&mut self, group: &GroupId) {
         if self.holding(group).is_some() {
-            Arc::make_mut(&mut self.ledger).release(group);
+            self.ledger.release(group);
+            self.group_moved(group);
             self.frees();
         }
     }
@@ -216,18 +234,17 @@ impl Index {
 
     /// Takes back a holding that was entered in the same breath: nobody has been refused because of it, so no room is freed.
     pub(crate) fn put_back(&mut self, group: &GroupId, before: Option<Arc<Held>>) {
-        let holdings = &mut Arc::make_mut(&mut self.ledger).holdings;
-        match before {
-            Some(before) => holdings.insert(group.clone(), before),
-            None => holdings.remove(group),
-        };
+        self.ledger.put(group, before);
+        self.group_moved(group);
         self.generation += 1;
     }
 
     /// Makes these the only holdings of a set: what a reconcile derives from caches, with the decisions they don't show yet.
     pub fn replace_holdings_of_set(&mut self, namespace: &str, set: &str, holdings: Vec<Holding>) {
         let kept: BTreeSet<_> = holdings.iter().map(|holding| holding.group.clone()).collect();
-        let of_set = self.ledger.holdings.iter().filter(|(group, held)| group.namespace == namespace && held.holding.set == set);
+        let first = GroupId { namespace: namespace.to_owned(), leader_pod: String::new() };
+        let of_namespace = self.ledger.holdings.range(&first..).take_while(|(group, _)| group.namespace == namespace);
+        let of_set = of_namespace.filter(|(_, held)| held.holding.set == set);
         let gone: Vec<_> = of_set.map(|(group, _)| group.clone()).filter(|group| !kept.contains(group)).collect();
         for group in gone {
             self.release(&group);
@@ -244,8 +261,8 @@ impl Index {
 
     /// A label of a node.
     pub fn node_label(&self, node: &str, key: &str) -> Option<&str> {
-        let row = row_of(&self.nodes, node)?;
-        self.nodes[row as usize].facts.labels.get(key).map(String::as_str)
+        let row = self.nodes.row_of(node)?;
+        self.nodes[row].facts.labels.get(key).map(String::as_str)
     }
 
     /// Whether some node has this label. `None` while no node is known.
@@ -271,23 +288,23 @@ impl Index {
     /// Makes a view. With `only` rows, room is held back for others just where that can matter to those rows.
     fn freeze(&mut self, view: View, only: Option<&[u32]>) -> Snapshot {
         let generation = self.generation;
-        let held: BTreeSet<String> = self.ledger.holdings.values().flat_map(|held| held.holding.levels()).cloned().collect();
+        let held: Vec<String> = self.ledger.levels().cloned().collect();
         let held_levels: BTreeMap<_, _> = held.into_iter().map(|key| (key.clone(), self.level(&key))).collect();
         let mut claims = own_use(&self.ledger, &view.for_groups, &self.nodes);
         reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, only, &mut claims);
-        let mut avoided: BTreeSet<u32> = view.avoid.iter().filter_map(|name| row_of(&self.nodes, name)).collect();
+        let mut avoided: BTreeSet<u32> = view.avoid.iter().filter_map(|name| self.nodes.row_of(name)).collect();
         if !view.inside.is_empty() {
             let outside = |node: &Node| view.inside.iter().any(|(key, value)| node.facts.labels.get(key) != Some(value));
             avoided.extend((0..).zip(self.nodes.iter()).filter(|(_, node)| outside(node)).map(|(row, _)| row));
         }
         let avoided: Vec<u32> = avoided.into_iter().collect();
         let nodes = self.nodes_with(&claims, &avoided);
-        // Nodes that another group has for itself are room for nobody else, so no policy may count on them.
-        let kept = exclusive_rows(&self.ledger, &view, &held_levels);
-        let fit = view.shapes.iter().map(|shape| without(self.fit(shape, &nodes, &claims, &avoided), kept.keys())).collect();
+        let fit = view.shapes.iter().map(|shape| self.fit(shape, &nodes, &claims, &avoided)).collect();
         let levels = view.levels.iter().map(|key| self.level(key)).collect();
-        let (lazy, ledger, past) = (Lazy::for_view(&view), Arc::clone(&self.ledger), Arc::clone(&self.past));
-        Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, ledger, past, fit, lazy })
+        self.follow_groups(&held_levels);
+        let sitting = view.levels.iter().map(|key| self.sitting(key, &held_levels)).collect();
+        let (lazy, ledger, past) = (Lazy::for_view(&view), self.ledger.clone(), self.past.seats());
+        Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, sitting, ledger, past, fit, lazy })
     }
 
     /// Checks a holding against the present state and enters it, in one step: of two groups that race for the last domain
@@ -327,7 +344,7 @@ impl Index {
         let for_groups = BTreeSet::from([holding.group.clone()]);
         let levels: BTreeSet<&String> = selector.keys().chain(holding.levels()).filter(|key| !key.is_empty()).collect();
         let view = View { levels: levels.into_iter().cloned().collect(), for_groups, ..view.clone() };
-        let mut rows: Vec<u32> = holding.pinned.iter().filter_map(|(name, _)| row_of(&self.nodes, name)).collect();
+        let mut rows: Vec<u32> = holding.pinned.iter().filter_map(|(name, _)| self.nodes.row_of(name)).collect();
         let of_subgroups = holding.subgroups.iter().map(|subgroup| (&subgroup.level, &subgroup.domain));
         for (key, value) in selector.iter().chain(of_subgroups) {
             let level = self.level(key);
@@ -349,34 +366,55 @@ impl Index {
     }
 
     /// The node table with claims taken and avoided nodes out of use.
-    fn nodes_with(&self, claims: &Claims, avoided: &[u32]) -> Arc<Vec<Arc<Node>>> {
-        let mut nodes = Arc::clone(&self.nodes);
+    fn nodes_with(&self, claims: &Claims, avoided: &[u32]) -> Rows {
+        let mut nodes = self.nodes.clone();
         for (row, claimed) in claims.iter().filter(|(_, claimed)| !claimed.is_empty()) {
-            Arc::make_mut(&mut Arc::make_mut(&mut nodes)[*row as usize]).used.add(claimed, 1);
+            nodes.differ(*row).used.add(claimed, 1);
         }
         for row in avoided {
-            Arc::make_mut(&mut Arc::make_mut(&mut nodes)[*row as usize]).avoided = true;
+            nodes.differ(*row).avoided = true;
         }
         nodes
     }
 
-    fn fit(&mut self, shape: &Shape, nodes: &[Arc<Node>], claims: &Claims, avoided: &[u32]) -> Arc<[u32]> {
+    fn fit(&mut self, shape: &Shape, nodes: &Rows, claims: &Claims, avoided: &[u32]) -> Arc<[u32]> {
         let mut fit = self.fits.column(shape, &self.nodes);
         let claimed = claims.iter().filter(|(_, claimed)| !claimed.is_empty()).map(|(row, _)| *row);
-        for row in claimed.chain(avoided.iter().copied()).map(|row| row as usize) {
+        for row in claimed.chain(avoided.iter().copied()) {
             let slots = nodes[row].slots(shape);
-            if fit[row] != slots {
-                Arc::make_mut(&mut fit)[row] = slots;
+            if fit[row as usize] != slots {
+                Arc::make_mut(&mut fit)[row as usize] = slots;
             }
         }
         fit
     }
 
-    fn take(&mut self, pod: &PodFacts, times: i64) {
+    /// Enters what a pod takes on its node.
+    fn take(&mut self, pod: &PodFacts) {
+        if let Some((_, node)) = pod.seat() {
+            *self.members_on.entry(node.to_owned()).or_default() += 1;
+        }
+        self.add_use(pod, 1);
+    }
+
+    /// Gives back what a pod took on its node.
+    fn give_back(&mut self, pod: &PodFacts) {
+        if let Some((_, node)) = pod.seat()
+            && let Some(members) = self.members_on.get_mut(node)
+        {
+            *members -= 1;
+            if *members == 0 {
+                self.members_on.remove(node);
+            }
+        }
+        self.add_use(pod, -1);
+    }
+
+    fn add_use(&mut self, pod: &PodFacts, times: i64) {
         let Some(name) = pod.node.as_ref().filter(|_| !pod.requests.is_empty()) else { return };
-        if let Some(row) = row_of(&self.nodes, name) {
-            Arc::make_mut(&mut Arc::make_mut(&mut self.nodes)[row as usize]).used.add(&pod.requests, times);
-            self.fits.touch(row as usize);
+        if let Some(row) = self.nodes.row_of(name) {
+            self.nodes.change(row).used.add(&pod.requests, times);
+            self.fits.touch(row);
             return;
         }
         let used = self.elsewhere.entry(name.clone()).or_default();
@@ -388,21 +426,46 @@ impl Index {
 
     fn rows_moved(&mut self) {
         self.levels.clear();
+        self.forget_sitting();
         self.fits.forget();
+    }
+
+    /// Where groups sit depends on the levels of what they hold, too.
+    fn forget_sitting(&mut self) {
+        self.sitting.clear();
+        self.moved.clear();
+    }
+
+    /// Notes that a group may sit elsewhere.
+    fn group_moved(&mut self, group: &GroupId) {
+        if self.moved.len() >= MANY {
+            self.forget_sitting();
+        }
+        if !self.sitting.is_empty() {
+            self.moved.push(group.clone());
+        }
+    }
+
+    /// Where groups sit at a level. `levels` has that of every holding.
+    fn sitting(&mut self, key: &str, levels: &BTreeMap<String, Arc<Level>>) -> Sitting {
+        let level = self.level(key);
+        let survey = Survey { ledger: &self.ledger, nodes: &self.nodes, level: &level, levels };
+        self.sitting.entry(key.to_owned()).or_insert_with(|| Sitting::of(survey)).clone()
+    }
+
+    /// Looks again where the groups sit that have moved.
+    fn follow_groups(&mut self, levels: &BTreeMap<String, Arc<Level>>) {
+        for group in std::mem::take(&mut self.moved) {
+            for (key, sitting) in &mut self.sitting {
+                if let Some(level) = self.levels.get(key) {
+                    sitting.update(&group, Survey { ledger: &self.ledger, nodes: &self.nodes, level, levels });
+                }
+            }
+        }
     }
 }
 
 /// What a worker StatefulSet is called among the pods: no pod's name has a slash.
 fn worker_set_key(name: Option<&str>) -> String {
     format!("statefulset/{}", name.unwrap_or_default())
-}
-
-/// The column with these rows at 0.
-fn without<'a>(mut fit: Arc<[u32]>, rows: impl Iterator<Item = &'a u32>) -> Arc<[u32]> {
-    for row in rows.map(|row| *row as usize) {
-        if fit.get(row).is_some_and(|slots| *slots > 0) {
-            Arc::make_mut(&mut fit)[row] = 0;
-        }
-    }
-    fit
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+
 use muster_api::names::{annotation, label, parent_and_ordinal};
 
 use super::amounts::Amounts;
@@ -112,7 +114,18 @@ impl Holding {
 
     /// Label keys of all domains that it names.
     pub(crate) fn levels(&self) -> impl Iterator<Item = &String> {
-        std::iter::once(&self.level).chain(self.subgroups.iter().map(|subgroup| &subgroup.level))
+        self.places().map(|(level, _)| level)
+    }
+
+    /// Label key and value of every domain that it names.
+    fn places(&self) -> impl Iterator<Item = (&String, &String)> {
+        let of_subgroups = self.subgroups.iter().map(|subgroup| (&subgroup.level, &subgroup.domain));
+        std::iter::once((&self.level, &self.domain)).chain(of_subgroups).filter(|(level, _)| !level.is_empty())
+    }
+
+    /// Whether it keeps others out of a domain.
+    fn keeps(&self) -> bool {
+        self.exclusive || self.subgroups.iter().any(|subgroup| subgroup.alone)
     }
 }
 
@@ -217,18 +230,31 @@ pub(crate) struct Occupant {
     pub(crate) pods: BTreeMap<String, Arc<PodFacts>>,
 }
 
-/// Occupants and holdings by group. Cloned when it changes under a snapshot.
+/// Groups by label key and value of a domain.
+type Places = RedBlackTreeMapSync<String, RedBlackTreeMapSync<String, RedBlackTreeSetSync<GroupId>>>;
+
+/// Occupants and holdings by group, in maps that share what is the same with the ledgers of snapshots: cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
-    pub(crate) occupants: BTreeMap<GroupId, Arc<Occupant>>,
-    pub(crate) holdings: BTreeMap<GroupId, Arc<Held>>,
+    pub(crate) occupants: RedBlackTreeMapSync<GroupId, Arc<Occupant>>,
+    pub(crate) holdings: RedBlackTreeMapSync<GroupId, Arc<Held>>,
+    /// The groups whose holding names a domain.
+    places: Places,
+    /// The groups with pods that are promised room.
+    outstanding: RedBlackTreeSetSync<GroupId>,
+    /// The groups that keep others out of a domain.
+    keepers: RedBlackTreeSetSync<GroupId>,
 }
 
 impl Ledger {
     /// Enters a pod of a group.
     pub(crate) fn enter(&mut self, name: &str, facts: &Arc<PodFacts>) {
         let Some((group, set)) = &facts.member else { return };
-        let occupant = Arc::make_mut(self.occupants.entry(group.clone()).or_default());
+        if !self.occupants.contains_key(group) {
+            self.occupants.insert_mut(group.clone(), Arc::default());
+        }
+        let Some(occupant) = self.occupants.get_mut(group) else { return };
+        let occupant = Arc::make_mut(occupant);
         occupant.set.clone_from(set);
         occupant.pods.insert(name.to_owned(), Arc::clone(facts));
     }
@@ -236,32 +262,106 @@ impl Ledger {
     /// Removes a pod of a group; with the last one goes a holding that was released.
     pub(crate) fn leave(&mut self, name: &str, facts: &PodFacts) {
         let Some((group, _)) = &facts.member else { return };
+        if !self.occupants.contains_key(group) {
+            return;
+        }
         let Some(occupant) = self.occupants.get_mut(group) else { return };
         let occupant = Arc::make_mut(occupant);
         occupant.pods.remove(name);
         if occupant.pods.is_empty() {
-            self.occupants.remove(group);
+            self.occupants.remove_mut(group);
             if self.holdings.get(group).is_some_and(|held| held.released) {
-                self.holdings.remove(group);
+                self.put(group, None);
             }
         }
     }
 
     /// Enters or replaces a holding.
     pub(crate) fn hold(&mut self, holding: Holding) {
-        self.holdings.insert(holding.group.clone(), Arc::new(Held { holding, released: false }));
+        let group = holding.group.clone();
+        self.put(&group, Some(Arc::new(Held { holding, released: false })));
     }
 
     /// Gives a holding up; while the group has pods its domain stays held.
     pub(crate) fn release(&mut self, group: &GroupId) {
+        let Some(held) = self.holdings.get(group) else { return };
         if !self.occupants.contains_key(group) {
-            self.holdings.remove(group);
-        } else if let Some(held) = self.holdings.get_mut(group) {
-            let held = Arc::make_mut(held);
-            held.released = true;
-            held.holding.outstanding.clear();
-            held.holding.pinned.clear();
-            held.holding.subgroups.iter_mut().for_each(|subgroup| subgroup.outstanding.clear());
+            return self.put(group, None);
+        }
+        let mut held = Held { released: true, ..Held::clone(held) };
+        held.holding.outstanding.clear();
+        held.holding.pinned.clear();
+        held.holding.subgroups.iter_mut().for_each(|subgroup| subgroup.outstanding.clear());
+        self.put(group, Some(Arc::new(held)));
+    }
+
+    /// Label keys of all domains that holdings name.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = &String> {
+        self.places.keys()
+    }
+
+    /// The groups whose holding names this domain, for itself or for a subgroup.
+    pub(crate) fn at(&self, level: &str, domain: &str) -> impl Iterator<Item = (&GroupId, &Held)> {
+        let groups = self.places.get(level).and_then(|domains| domains.get(domain));
+        self.held(groups)
+    }
+
+    /// The groups with pods that are promised room.
+    pub(crate) fn outstanding(&self) -> impl Iterator<Item = (&GroupId, &Held)> {
+        self.held(Some(&self.outstanding))
+    }
+
+    /// The groups that have a domain for themselves, or a subgroup that has.
+    pub(crate) fn keepers(&self) -> impl Iterator<Item = (&GroupId, &Arc<Held>)> {
+        self.keepers.iter().filter_map(|group| self.holdings.get_key_value(group))
+    }
+
+    fn held<'a>(&'a self, groups: Option<&'a RedBlackTreeSetSync<GroupId>>) -> impl Iterator<Item = (&'a GroupId, &'a Held)> {
+        let groups = groups.into_iter().flat_map(RedBlackTreeSetSync::iter);
+        groups.filter_map(|group| Some((group, self.holdings.get(group)?.as_ref())))
+    }
+
+    /// Replaces a group's holding, and everything by which it is found.
+    pub(crate) fn put(&mut self, group: &GroupId, held: Option<Arc<Held>>) {
+        if let Some(before) = self.holdings.get(group).cloned() {
+            before.holding.places().for_each(|(level, domain)| self.forget_place(level, domain, group));
+            self.outstanding.remove_mut(group);
+            self.keepers.remove_mut(group);
+            self.holdings.remove_mut(group);
+        }
+        let Some(held) = held else { return };
+        held.holding.places().for_each(|(level, domain)| self.note_place(level, domain, group));
+        if held.holding.is_outstanding() {
+            self.outstanding.insert_mut(group.clone());
+        }
+        if held.holding.keeps() {
+            self.keepers.insert_mut(group.clone());
+        }
+        self.holdings.insert_mut(group.clone(), held);
+    }
+
+    fn note_place(&mut self, level: &str, domain: &str, group: &GroupId) {
+        if !self.places.contains_key(level) {
+            self.places.insert_mut(level.to_owned(), RedBlackTreeMapSync::default());
+        }
+        let Some(domains) = self.places.get_mut(level) else { return };
+        if !domains.contains_key(domain) {
+            domains.insert_mut(domain.to_owned(), RedBlackTreeSetSync::default());
+        }
+        if let Some(groups) = domains.get_mut(domain) {
+            groups.insert_mut(group.clone());
+        }
+    }
+
+    fn forget_place(&mut self, level: &str, domain: &str, group: &GroupId) {
+        let Some(domains) = self.places.get_mut(level) else { return };
+        let Some(groups) = domains.get_mut(domain) else { return };
+        groups.remove_mut(group);
+        if groups.is_empty() {
+            domains.remove_mut(domain);
+        }
+        if domains.is_empty() {
+            self.places.remove_mut(level);
         }
     }
 }

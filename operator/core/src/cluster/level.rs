@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::node::Node;
+use super::rows::Rows;
 use crate::placement::DomainId;
 
 /// The domains of one label key over one node table.
@@ -22,10 +22,10 @@ pub(crate) struct Level {
 
 impl Level {
     /// A node without the label, or with an empty value, is in no domain and never in an "unknown" one.
-    pub(crate) fn over(key: &str, nodes: &[Arc<Node>]) -> Self {
+    pub(crate) fn over(key: &str, nodes: &Rows) -> Self {
         let mut domains: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         let mut unlabelled = 0;
-        for (row, node) in (0_u32..).zip(nodes) {
+        for (row, node) in (0_u32..).zip(nodes.iter()) {
             match node.facts.labels.get(key) {
                 Some(value) if !value.is_empty() => domains.entry(value).or_default().push(row),
                 _ => unlabelled += 1,

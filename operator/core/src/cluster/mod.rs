@@ -22,6 +22,7 @@ pub mod node;
 mod packing;
 mod past;
 mod reserve;
+mod rows;
 mod seating;
 pub mod shape;
 pub mod snapshot;

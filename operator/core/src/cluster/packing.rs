@@ -5,10 +5,9 @@
 //! miss a packing that an exhaustive search would find, but it never claims one that does not exist.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::amounts::Amounts;
-use super::node::Node;
+use super::rows::Rows;
 use super::shape::Shape;
 use crate::placement::Demand;
 
@@ -17,10 +16,30 @@ pub(crate) type Claims = BTreeMap<u32, Amounts>;
 
 /// Nodes, shapes and how often each shape fits each node when nothing is claimed.
 pub(crate) struct Room<'a> {
-    pub(crate) nodes: &'a [Arc<Node>],
+    pub(crate) nodes: &'a Rows,
     pub(crate) shapes: &'a [Shape],
     /// `(row, position in shapes)` to slots without claims.
     pub(crate) fit: &'a dyn Fn(u32, usize) -> u32,
+    /// Whether anybody wants to know what is left: else looking for room ends with the last pod.
+    pub(crate) counts_leftover: bool,
+}
+
+/// What was claimed before a packing, and what the packing claims on top: nothing is copied that it does not touch.
+struct Taken<'a> {
+    before: &'a Claims,
+    /// With what was claimed there before.
+    here: Claims,
+}
+
+impl Taken<'_> {
+    fn get(&self, row: u32) -> Option<&Amounts> {
+        self.here.get(&row).or_else(|| self.before.get(&row))
+    }
+
+    fn add(&mut self, row: u32, requests: &Amounts) {
+        let before = self.before;
+        self.here.entry(row).or_insert_with(|| before.get(&row).cloned().unwrap_or_default()).add(requests, 1);
+    }
 }
 
 /// Where pods would go, and what would be left.
@@ -57,17 +76,16 @@ impl Room<'_> {
         }
         wanted.retain(|(shape, _)| *shape < self.shapes.len());
         let Some((bulk, bulk_pods)) = wanted.iter().copied().max_by_key(|(_, pods)| *pods) else { return packing };
-        let here = |row: &u32| claims.get(row).map(|claimed| (*row, claimed.clone()));
-        let mut claims: Claims = if claims.is_empty() { Claims::new() } else { rows.iter().filter_map(here).collect() };
+        let mut taken = Taken { before: claims, here: Claims::new() };
         for (shape, pods) in wanted.into_iter().filter(|(shape, _)| *shape != bulk) {
             for _ in 0..pods {
-                let Some(row) = self.cheapest(rows, shape, bulk, &claims) else { break };
-                self.claim(row, shape, 1, &mut claims);
+                let Some(row) = self.cheapest(rows, shape, bulk, &taken) else { break };
+                taken.add(row, self.shapes[shape].requests());
                 packing.takes.push((row, shape, 1));
                 packing.placed += 1;
             }
         }
-        self.fill(rows, bulk, bulk_pods, &claims, &mut packing);
+        self.fill(rows, bulk, bulk_pods, &taken, &mut packing);
         packing
     }
 
@@ -80,11 +98,14 @@ impl Room<'_> {
 
     /// How many pods of the shape fit on top of the claims.
     pub(crate) fn slots(&self, row: u32, shape: usize, claims: &Claims) -> u32 {
-        match (self.fit)(row, shape) {
-            0 => 0,
-            slots => claims
-                .get(&row)
-                .map_or(slots, |claimed| self.nodes[row as usize].room(self.shapes[shape].requests(), Some(claimed)).min(slots)),
+        self.slots_beside(row, shape, claims.get(&row))
+    }
+
+    fn slots_beside(&self, row: u32, shape: usize, claimed: Option<&Amounts>) -> u32 {
+        match ((self.fit)(row, shape), claimed) {
+            (0, _) => 0,
+            (slots, None) => slots,
+            (slots, Some(_)) => self.nodes[row].room(self.shapes[shape].requests(), claimed).min(slots),
         }
     }
 
@@ -93,16 +114,16 @@ impl Room<'_> {
     }
 
     /// The node where one pod of `shape` costs the fewest slots of `bulk`; the first of several.
-    fn cheapest(&self, rows: &[u32], shape: usize, bulk: usize, claims: &Claims) -> Option<u32> {
+    fn cheapest(&self, rows: &[u32], shape: usize, bulk: usize, taken: &Taken<'_>) -> Option<u32> {
         let mut best: Option<(u32, u32)> = None;
-        for row in rows.iter().copied().filter(|row| self.slots(*row, shape, claims) > 0) {
-            let before = self.slots(row, bulk, claims);
+        for row in rows.iter().copied().filter(|row| self.slots_beside(*row, shape, taken.get(*row)) > 0) {
+            let before = self.slots_beside(row, bulk, taken.get(row));
             let after = if before == 0 {
                 0
             } else {
-                let mut taken = claims.get(&row).cloned().unwrap_or_default();
-                taken.add(self.shapes[shape].requests(), 1);
-                self.nodes[row as usize].room(self.shapes[bulk].requests(), Some(&taken)).min(before)
+                let mut with = taken.get(row).cloned().unwrap_or_default();
+                with.add(self.shapes[shape].requests(), 1);
+                self.nodes[row].room(self.shapes[bulk].requests(), Some(&with)).min(before)
             };
             let cost = before - after;
             if best.is_none_or(|(least, _)| cost < least) {
@@ -115,17 +136,20 @@ impl Room<'_> {
         best.map(|(_, row)| row)
     }
 
-    fn fill(&self, rows: &[u32], shape: usize, pods: u32, claims: &Claims, packing: &mut Packing) {
+    fn fill(&self, rows: &[u32], shape: usize, pods: u32, taken: &Taken<'_>, packing: &mut Packing) {
         let mut missing = pods;
         for row in rows {
-            let slots = self.slots(*row, shape, claims);
-            let taken = slots.min(missing);
-            if taken > 0 {
-                packing.takes.push((*row, shape, taken));
-                packing.placed += taken;
-                missing -= taken;
+            let slots = self.slots_beside(*row, shape, taken.get(*row));
+            let filled = slots.min(missing);
+            if filled > 0 {
+                packing.takes.push((*row, shape, filled));
+                packing.placed += filled;
+                missing -= filled;
             }
-            packing.leftover = packing.leftover.saturating_add(slots - taken);
+            packing.leftover = packing.leftover.saturating_add(slots - filled);
+            if missing == 0 && !self.counts_leftover {
+                break;
+            }
         }
     }
 }

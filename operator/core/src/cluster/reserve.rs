@@ -4,19 +4,19 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::holders::{row_of, rows_held, rows_named};
+use super::holders::{rows_held, rows_named};
 use super::ledger::{GroupId, Holding, Ledger};
 use super::level::Level;
-use super::node::Node;
 use super::packing::{Claims, Room};
+use super::rows::Rows;
 use super::shape::Shape;
 use crate::placement::{Demand, ShapeId};
 
 /// What the view's own groups take of every node: it does not count against themselves.
-pub(crate) fn own_use(ledger: &Ledger, own: &BTreeSet<GroupId>, nodes: &[Arc<Node>]) -> Claims {
+pub(crate) fn own_use(ledger: &Ledger, own: &BTreeSet<GroupId>, nodes: &Rows) -> Claims {
     let mut given_back = Claims::new();
     for pod in own.iter().filter_map(|group| ledger.occupants.get(group)).flat_map(|occupant| occupant.pods.values()) {
-        if let Some(row) = pod.node.as_ref().and_then(|node| row_of(nodes, node)) {
+        if let Some(row) = pod.node.as_ref().and_then(|node| nodes.row_of(node)) {
             given_back.entry(row).or_default().add(&pod.requests, -1);
         }
     }
@@ -30,17 +30,18 @@ pub(crate) fn own_use(ledger: &Ledger, own: &BTreeSet<GroupId>, nodes: &[Arc<Nod
 pub(crate) fn reserve(
     ledger: &Ledger,
     own: &BTreeSet<GroupId>,
-    nodes: &[Arc<Node>],
+    nodes: &Rows,
     levels: &BTreeMap<String, Arc<Level>>,
     only: Option<&[u32]>,
     claims: &mut Claims,
 ) {
-    let others = ledger.holdings.iter().filter(|(group, held)| held.holding.is_outstanding() && !own.contains(group));
-    let mut others: Vec<_> = others.flat_map(|(_, held)| promises(&held.holding, levels)).collect();
+    let others = ledger.outstanding().filter(|(group, _)| !own.contains(group));
+    let mut others: Vec<&Holding> = others.map(|(_, held)| &held.holding).collect();
     if let Some(rows) = only {
-        keep_touching(&mut others, rows, nodes);
+        let reached = touching(ledger, own, levels, nodes, rows);
+        others.retain(|holding| reached.contains(&holding.group));
     }
-    for promise in others {
+    for promise in others.into_iter().flat_map(|holding| promises(holding, levels)) {
         reserve_one(&promise, nodes, claims);
     }
 }
@@ -68,46 +69,60 @@ fn promises<'a>(holding: &'a Holding, levels: &'a BTreeMap<String, Arc<Level>>) 
     subgroups.chain(std::iter::once(rest))
 }
 
-/// Keeps the promises that share a node with `rows`, or with a promise that does, and so on: one may push another aside.
-fn keep_touching(promises: &mut Vec<Promise<'_>>, rows: &[u32], nodes: &[Arc<Node>]) {
-    let mut reached: BTreeSet<u32> = rows.iter().copied().collect();
-    let mut kept = vec![false; promises.len()];
-    loop {
-        let before = reached.len();
-        for (kept, promise) in kept.iter_mut().zip(promises.iter()) {
-            let pinned = || promise.pinned.iter().filter_map(|(node, _)| row_of(nodes, node));
-            if !*kept && promise.rows.iter().copied().chain(pinned()).any(|row| reached.contains(&row)) {
-                *kept = true;
-                reached.extend(promise.rows.iter().copied().chain(pinned()));
+/// The groups that are promised room on `rows`, or share a node with one that is, and so on: one may push another aside.
+fn touching<'a>(
+    ledger: &'a Ledger,
+    own: &BTreeSet<GroupId>,
+    levels: &BTreeMap<String, Arc<Level>>,
+    nodes: &Rows,
+    rows: &[u32],
+) -> BTreeSet<&'a GroupId> {
+    let pinned: Vec<_> =
+        ledger.outstanding().filter(|(group, held)| !held.holding.pinned.is_empty() && !own.contains(group)).collect();
+    let (mut groups, mut reached, mut seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut open: Vec<u32> = rows.to_vec();
+    while let Some(row) = open.pop() {
+        if !reached.insert(row) {
+            continue;
+        }
+        let mut found: Vec<(&GroupId, &Holding)> = Vec::new();
+        for (key, level) in levels {
+            let Some(domain) = level.domain_of(row).filter(|domain| seen.insert((key, *domain))) else { continue };
+            let there = ledger.at(key, &level.names[domain as usize]).map(|(group, held)| (group, &held.holding));
+            found.extend(there.filter(|(group, holding)| holding.is_outstanding() && !own.contains(group)));
+        }
+        let pins = |holding: &Holding| holding.pinned.iter().any(|(node, _)| *node == nodes[row].facts.name);
+        found.extend(pinned.iter().map(|(group, held)| (*group, &held.holding)).filter(|(_, holding)| pins(holding)));
+        for (group, holding) in found {
+            if groups.insert(group) {
+                let pins = holding.pinned.iter().filter_map(|(node, _)| nodes.row_of(node));
+                open.extend(promises(holding, levels).flat_map(|promise| promise.rows.into_owned()).chain(pins));
             }
         }
-        if reached.len() == before {
-            break;
-        }
     }
-    let mut kept = kept.into_iter();
-    promises.retain(|_| kept.next().unwrap_or(false));
+    groups
 }
 
-fn reserve_one(promise: &Promise<'_>, nodes: &[Arc<Node>], claims: &mut Claims) {
+fn reserve_one(promise: &Promise<'_>, nodes: &Rows, claims: &mut Claims) {
     for (name, shape) in promise.pinned {
-        if let Some(row) = row_of(nodes, name) {
+        if let Some(row) = nodes.row_of(name) {
             claims.entry(row).or_default().add(shape.requests(), 1);
         }
     }
     let shapes: Vec<_> = promise.outstanding.iter().map(|(shape, _)| shape.clone()).collect();
     let demands: Vec<_> =
         (0..).zip(promise.outstanding).map(|(shape, (_, pods))| Demand { shape: ShapeId(shape), pods: *pods }).collect();
-    // Own use given back makes room, so slots are counted with the claims and not before them.
-    let base = claims.clone();
+    // Own use given back makes room, so where there are claims they alone decide.
     let fit = |row: u32, shape: usize| {
-        let node: &Node = &nodes[row as usize];
-        if shapes[shape].excluded_from(&node.facts).is_some() {
-            return 0;
+        let (node, shape): (_, &Shape) = (&nodes[row], &shapes[shape]);
+        match claims.contains_key(&row) {
+            _ if shape.excluded_from(&node.facts).is_some() => 0,
+            true => u32::MAX,
+            false => node.room(shape.requests(), None),
         }
-        node.room(shapes[shape].requests(), base.get(&row))
     };
-    let room = Room { nodes, shapes: &shapes, fit: &fit };
-    let packing = room.pack(&promise.rows, &demands, claims);
-    room.commit(&packing, claims);
+    let packing = Room { nodes, shapes: &shapes, fit: &fit, counts_leftover: false }.pack(&promise.rows, &demands, claims);
+    for (row, shape, pods) in packing.takes {
+        claims.entry(row).or_default().add(shapes[shape].requests(), i64::from(pods));
+    }
 }

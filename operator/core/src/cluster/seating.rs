@@ -202,9 +202,7 @@ impl Seating<'_> {
     /// Nodes of the domain that the unit may use: not those that another group has for itself.
     fn rows(&self, domain: DomainId, inside: Inside<'_>) -> Vec<u32> {
         let place = Place { level: self.level, domain };
-        let usable = |row: &u32| {
-            inside.is_none_or(|inside| inside.binary_search(row).is_ok()) && self.snapshot.exclusive_holder(*row).is_none()
-        };
+        let usable = |row: &u32| inside.is_none_or(|inside| inside.binary_search(row).is_ok()) && !self.snapshot.is_kept(*row);
         self.snapshot.rows(place).iter().copied().filter(usable).collect()
     }
 
@@ -226,7 +224,7 @@ impl Seating<'_> {
             if !rest.is_empty() {
                 let known: BTreeSet<u32> = own.iter().copied().collect();
                 let all = inside.map_or_else(|| (0..self.snapshot.node_count()).collect(), <[u32]>::to_vec);
-                let others = all.into_iter().filter(|row| !known.contains(row) && self.snapshot.exclusive_holder(*row).is_none());
+                let others = all.into_iter().filter(|row| !known.contains(row) && !self.snapshot.is_kept(*row));
                 own.extend(others);
                 take(room, &own, rest, &mut claims, &mut packing)?;
                 leader = packing.takes.last().map(|(row, _, _)| self.leader_seat(*row, domains));

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use super::holders::{Holders, Tenant, exclusive_rows, holders, row_of, tenants};
+use super::holders::{Holders, Kept, Sitting, Tenant, tenants};
 use super::ledger::{GroupId, Ledger, SubgroupId};
 use super::level::Level;
-use super::node::Node;
 use super::packing::{Claims, Packing, Room};
-use super::past::Past;
+use super::past::Seats;
+use super::rows::Rows;
 use super::shape::Shape;
 use crate::placement::{Demand, DomainId, LevelId, NodeId, Place, ShapeId};
 
@@ -55,13 +55,15 @@ pub struct Snapshot(Arc<Frozen>);
 pub(super) struct Frozen {
     pub(super) generation: u64,
     pub(super) view: View,
-    pub(super) nodes: Arc<Vec<Arc<Node>>>,
+    pub(super) nodes: Rows,
     pub(super) levels: Vec<Arc<Level>>,
     /// Levels that holdings refer to.
     pub(super) held_levels: BTreeMap<String, Arc<Level>>,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) past: Arc<Past>,
-    /// By shape: slots per node.
+    /// By level: where groups sit.
+    pub(super) sitting: Vec<Sitting>,
+    pub(super) ledger: Ledger,
+    pub(super) past: Seats,
+    /// By shape: slots per node, those that others have for themselves included.
     pub(super) fit: Vec<Arc<[u32]>>,
     pub(super) lazy: Lazy,
 }
@@ -73,7 +75,9 @@ pub(super) struct Lazy {
     domain_fit: Vec<Vec<OnceLock<Arc<[u32]>>>>,
     holders: Vec<OnceLock<Holders>>,
     tenants: Vec<OnceLock<BTreeMap<u32, BTreeSet<Tenant>>>>,
-    exclusive: OnceLock<BTreeMap<u32, String>>,
+    kept: OnceLock<Kept>,
+    /// By shape: slots per node, none on nodes that others have for themselves.
+    fit: Vec<OnceLock<Arc<[u32]>>>,
 }
 
 impl Lazy {
@@ -86,7 +90,8 @@ impl Lazy {
             domain_fit: view.levels.iter().map(|_| cells(view.shapes.len())).collect(),
             holders: cells(view.levels.len()),
             tenants: cells(view.levels.len()),
-            exclusive: OnceLock::new(),
+            kept: OnceLock::new(),
+            fit: cells(view.shapes.len()),
         }
     }
 }
@@ -135,7 +140,7 @@ impl Snapshot {
     /// For every domain of `level`: how many pods of this shape fit after the scheduler's hard filters.
     pub fn domain_fit(&self, level: LevelId, shape: ShapeId) -> Arc<[u32]> {
         let cell = self.0.lazy.domain_fit.get(level.0 as usize).and_then(|shapes| shapes.get(shape.0 as usize));
-        let Some(((cell, level), fit)) = cell.zip(self.level(level)).zip(self.0.fit.get(shape.0 as usize)) else {
+        let Some(((cell, level), fit)) = cell.zip(self.level(level)).zip(self.fit(shape)) else {
             return [].into();
         };
         let sum = |rows: &Vec<u32>| rows.iter().fold(0_u32, |sum, row| sum.saturating_add(fit[*row as usize]));
@@ -154,13 +159,13 @@ impl Snapshot {
 
     /// For every node: how many pods of this shape fit.
     pub fn node_fit(&self, shape: ShapeId) -> Arc<[u32]> {
-        self.0.fit.get(shape.0 as usize).map_or_else(|| [].into(), Arc::clone)
+        self.fit(shape).map_or_else(|| [].into(), Arc::clone)
     }
 
     /// The nodes of one domain and how many pods of this shape fit on each, in the same order.
     pub fn nodes_in(&self, level: LevelId, domain: DomainId, shape: ShapeId) -> (Vec<u32>, Vec<u32>) {
         let rows = self.rows(Place { level, domain });
-        let Some(fit) = self.0.fit.get(shape.0 as usize) else { return (Vec::new(), Vec::new()) };
+        let Some(fit) = self.fit(shape) else { return (Vec::new(), Vec::new()) };
         (rows.to_vec(), rows.iter().map(|row| fit[*row as usize]).collect())
     }
 
@@ -201,12 +206,12 @@ impl Snapshot {
 
     /// The node's name.
     pub fn node_name(&self, node: NodeId) -> Option<&str> {
-        self.0.nodes.get(node.0 as usize).map(|node| node.facts.name.as_str())
+        self.0.nodes.get(node.0).map(|node| node.facts.name.as_str())
     }
 
     /// One label of one node.
     pub fn node_label(&self, node: NodeId, key: &str) -> Option<&str> {
-        self.0.nodes.get(node.0 as usize)?.facts.labels.get(key).map(String::as_str)
+        self.0.nodes.get(node.0)?.facts.labels.get(key).map(String::as_str)
     }
 
     /// The level of that label key, if the view has it.
@@ -223,7 +228,7 @@ impl Snapshot {
 
     /// The node of that name.
     pub fn node_of(&self, name: &str) -> Option<NodeId> {
-        row_of(&self.0.nodes, name).map(NodeId)
+        self.0.nodes.row_of(name).map(NodeId)
     }
 
     /// Whether all these pods fit the domain together, with what is bound and reserved there.
@@ -244,8 +249,9 @@ impl Snapshot {
 
     /// Gives the node table to a packing.
     pub(crate) fn with_room<T>(&self, packs: impl FnOnce(&Room<'_>) -> T) -> T {
-        let fit = |row: u32, shape: usize| self.0.fit[shape][row as usize];
-        packs(&Room { nodes: &self.0.nodes, shapes: &self.0.view.shapes, fit: &fit })
+        let columns: Vec<&[u32]> = (0..).zip(&self.0.fit).filter_map(|(shape, _)| Some(&self.fit(ShapeId(shape))?[..])).collect();
+        let fit = |row: u32, shape: usize| columns[shape][row as usize];
+        packs(&Room { nodes: &self.0.nodes, shapes: &self.0.view.shapes, fit: &fit, counts_leftover: true })
     }
 
     /// Rows of the domain's nodes; none if there is no such domain.
@@ -260,14 +266,34 @@ impl Snapshot {
 
     /// The group that holds the domain, for messages.
     pub(crate) fn holder(&self, place: Place) -> Option<&str> {
-        self.holders(place.level)?.first.get(&place.domain.0).map(String::as_str)
+        self.holders(place.level)?.first(place.domain.0)
     }
 
     /// The group that has this node for itself, for messages.
     pub(crate) fn exclusive_holder(&self, row: u32) -> Option<&str> {
+        self.kept().by(row)
+    }
+
+    /// Whether another group has this node for itself.
+    pub(crate) fn is_kept(&self, row: u32) -> bool {
+        self.kept().is_kept(row)
+    }
+
+    fn kept(&self) -> &Kept {
         let frozen = &self.0;
-        let rows = frozen.lazy.exclusive.get_or_init(|| exclusive_rows(&frozen.ledger, &frozen.view, &frozen.held_levels));
-        rows.get(&row).map(String::as_str)
+        frozen.lazy.kept.get_or_init(|| Kept::of(&frozen.ledger, &frozen.view, &frozen.held_levels, &frozen.nodes))
+    }
+
+    /// Slots per node. Nodes that another group has for itself are room for nobody else, so no policy may count on them.
+    fn fit(&self, shape: ShapeId) -> Option<&Arc<[u32]>> {
+        let (fit, cell) = self.0.fit.get(shape.0 as usize).zip(self.0.lazy.fit.get(shape.0 as usize))?;
+        Some(cell.get_or_init(|| {
+            let mut fit = Arc::clone(fit);
+            for row in self.kept().rows().filter(|row| self.0.fit[shape.0 as usize][*row] > 0) {
+                Arc::make_mut(&mut fit)[row] = 0;
+            }
+            fit
+        }))
     }
 
     /// Who keeps the subgroup out of a domain that it wants for itself, for messages; `None` if it is free.
@@ -278,7 +304,7 @@ impl Snapshot {
 
     /// Claims room for one pod on a node; false if there is none.
     pub(super) fn takes(&self, row: u32, shape: &Shape, claims: &mut Claims) -> bool {
-        let node = &self.0.nodes[row as usize];
+        let node = &self.0.nodes[row];
         let free = node.excludes(shape).is_none() && node.room(shape.requests(), claims.get(&row)) > 0;
         if free {
             claims.entry(row).or_default().add(shape.requests(), 1);
@@ -294,7 +320,7 @@ impl Snapshot {
         &self.0.ledger
     }
 
-    pub(super) fn past(&self) -> &Past {
+    pub(super) fn past(&self) -> &Seats {
         &self.0.past
     }
 
@@ -302,7 +328,7 @@ impl Snapshot {
         &self.0.held_levels
     }
 
-    pub(super) fn nodes(&self) -> &[Arc<Node>] {
+    pub(super) fn nodes(&self) -> &Rows {
         &self.0.nodes
     }
 
@@ -314,8 +340,8 @@ impl Snapshot {
 
     fn holders(&self, level: LevelId) -> Option<&Holders> {
         let frozen = &self.0;
-        let (cell, level) = frozen.lazy.holders.get(level.0 as usize).zip(self.level(level))?;
-        Some(cell.get_or_init(|| holders(&frozen.ledger, &frozen.view, &frozen.nodes, level, &frozen.held_levels)))
+        let (cell, sitting) = frozen.lazy.holders.get(level.0 as usize).zip(frozen.sitting.get(level.0 as usize))?;
+        Some(cell.get_or_init(|| sitting.holders(&frozen.view, self.domain_count(level) as usize)))
     }
 }
 

@@ -17,7 +17,7 @@ impl Snapshot {
 
     /// Where the pods of a group were that are gone, as far as is remembered.
     pub fn previous(&self, group: &GroupId, size: u32) -> Option<Whereabouts> {
-        self.whereabouts(self.past().of(group)?, size)
+        self.whereabouts(self.past().get(group)?, size)
     }
 
     fn whereabouts(&self, nodes: &BTreeMap<u32, String>, size: u32) -> Option<Whereabouts> {

@@ -316,7 +316,7 @@ impl<'a> Checker<'a> {
     /// is wider than theirs, and not those that the answer leaves out.
     fn open(&self, unit: &Unit, place: Place, extras: &Extras) -> Result<Vec<u32>, Rejection> {
         let rows = self.snapshot.rows(place).iter().copied();
-        let open: Vec<u32> = rows.filter(|row| self.snapshot.exclusive_holder(*row).is_none()).collect();
+        let open: Vec<u32> = rows.filter(|row| !self.snapshot.is_kept(*row)).collect();
         if open.is_empty() {
             let (key, name) = self.named(place);
             let by = self.snapshot.kept_by(place).unwrap_or("another group");

@@ -51,6 +51,7 @@ fn main() -> Result<ExitCode> {
     let args = Args::parse();
     let lines = measure(&args)?;
     println!("{}", table(&lines));
+    println!("\nP50 and P99 without, WALL P99 with the time that a run waited for a processor that other programs had.");
     if args.smoke {
         println!("\nA smoke run: the times mean nothing.");
         return Ok(ExitCode::SUCCESS);

@@ -61,14 +61,16 @@ impl Line {
 
     fn cells(&self) -> Vec<Cell> {
         let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let (p50, p99, target) = match self.figure {
-            Figure::Times(Times { p50, p99 }) => (micros(p50), micros(p99), self.target.map(micros)),
-            Figure::Bytes(size) => (String::new(), bytes(size), self.target.map(|target| format!("{:.0} MB", target / 1e6))),
+        let (p50, p99, wall, target) = match self.figure {
+            Figure::Times(Times { p50, p99, p99_wall }) => (micros(p50), micros(p99), micros(p99_wall), self.target.map(micros)),
+            Figure::Bytes(size) => {
+                (String::new(), bytes(size), String::new(), self.target.map(|target| format!("{:.0} MB", target / 1e6)))
+            }
         };
         let share = number(self.share().map_or_else(String::new, |share| format!("{share:.2}")));
-        let ratio = self.beside.as_ref().zip(self.median()).map(|((what, beside), own)| format!("{:.1} × {what}", own / beside));
+        let ratio = self.beside.as_ref().zip(self.median()).map(|((what, beside), own)| format!("{:.2} × {what}", own / beside));
         let (what, size, ratio) = (Cell::new(&self.what), Cell::new(&self.size), Cell::new(ratio.unwrap_or_default()));
-        vec![what, size, number(p50), number(p99), number(target.unwrap_or_default()), share, ratio]
+        vec![what, size, number(p50), number(p99), number(wall), number(target.unwrap_or_default()), share, ratio]
     }
 
     fn median(&self) -> Option<f64> {
@@ -83,7 +85,7 @@ impl Line {
 pub(crate) fn table(lines: &[Line]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["WHAT", "SIZE", "P50", "P99", "TARGET", "P99/TARGET", "P50 BESIDE"]);
+    table.set_header(["WHAT", "SIZE", "P50", "P99", "WALL P99", "TARGET", "P99/TARGET", "P50 BESIDE"]);
     table.add_rows(lines.iter().map(Line::cells));
     table
 }

@@ -154,7 +154,7 @@ mod tests {
         for number in (0..400).filter(|number| number % 3 == 0) {
             rows.remove(rows.row_of(&format!("n{number:03}")).unwrap());
         }
-        assert!(rows.is_empty() && rows.len() == 0 && rows.row_of("n000").is_none());
+        assert!(rows.is_empty() && rows.row_of("n000").is_none());
     }
 
     #[test]

@@ -120,7 +120,10 @@ fn of_built_in(path: &Path, document: &Value) -> Option<(PathBuf, String, Value)
     let folder = path.parent()?;
     let name = match document.pointer("/spec/source/builtIn") {
         Some(name) => name.as_str()?.to_owned(),
-        None if folder.ends_with("scenarios") => folder.parent()?.file_name()?.to_str()?.to_owned(),
+        // The examples' own policies are tried with the author's kit.
+        None if folder.ends_with("scenarios") && !folder.components().any(|part| part.as_os_str() == "examples") => {
+            folder.parent()?.file_name()?.to_str()?.to_owned()
+        }
         None => return None,
     };
     let settings = document.pointer("/spec/settings").or_else(|| document.get("settings"));

@@ -86,3 +86,18 @@ fn measure(args: &Args) -> Result<Vec<Line>> {
     }
     Ok(lines)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Figure;
+
+    #[test]
+    fn everything_is_measured_over_tiny_clusters() {
+        let lines = measure(&Args { smoke: true, strict: false, only: Vec::new() }).unwrap_or_else(|error| panic!("{error:#}"));
+        let took_time = |line: &&Line| matches!(line.figure, Figure::Times(times) if times.p99 > 0.0);
+        // All but the line about memory, which tiny clusters take none of that could be seen.
+        assert_eq!(lines.iter().filter(took_time).count(), lines.len() - 1, "{}", table(&lines));
+        assert!(lines.len() > 10, "{}", table(&lines));
+    }
+}

@@ -27,8 +27,6 @@ pub(crate) enum Step {
     Generated,
     /// Unit and property tests.
     Unit,
-    /// The measurements of `cargo xtask bench` run, over tiny clusters.
-    Bench,
     /// Tests of the policies on this machine.
     Policies,
     /// The example policies in five languages build and answer as they should.
@@ -53,10 +51,6 @@ impl Step {
             Self::Clippy => clippy(cache),
             Self::Generated => generated(cache),
             Self::Unit => unit(cache),
-            Self::Bench => {
-                let smoke = cache.cargo(&["run", "--package", "muster-bench", "--", "--smoke"]);
-                work::run("measurements, over tiny clusters", smoke, &cache.log("bench-smoke"))
-            }
             Self::Policies => {
                 let tests = guest_cargo(cache, &["test", "--workspace"]);
                 work::run("tests of the policies", tests, &cache.log("policy-tests"))

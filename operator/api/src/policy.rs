@@ -36,7 +36,9 @@ use crate::field::FieldError;
     derive = "PartialEq",
     derive = "Default",
     doc = "Decides where groups go: a WebAssembly component of the world placement-policy.",
-    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.*"),
+    printcolumn(name = "Component", type_ = "string", json_path = ".status.active.name"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.active.version"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -58,7 +60,9 @@ pub struct PlacementPolicySpec(pub PolicySpec);
     derive = "PartialEq",
     derive = "Default",
     doc = "Decides when the members of a group start: a WebAssembly component of the world startup-policy.",
-    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.*"),
+    printcolumn(name = "Component", type_ = "string", json_path = ".status.active.name"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.active.version"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

@@ -42,7 +42,7 @@ pub(crate) struct Kept {
 pub(crate) async fn snapshot(reader: &Reader, kept: &Kept) -> Result<()> {
     let world = reader.world().await?;
     let scenario = captured(&world, kept, None);
-    write(scenario, kept)
+    write(scenario, kept, &Next::Simulate)
 }
 
 /// `muster policy record`.
@@ -63,13 +63,29 @@ pub(crate) async fn record(reader: &Reader, set: &str, all: bool, kept: &Kept) -
     if let Some(policy) = placed.choice.placement.first() {
         scenario.settings = reader.placement_settings(policy).await?;
     }
-    write(scenario, kept)
+    write(scenario, kept, &Next::Run)
 }
 
-fn write(scenario: Scenario, kept: &Kept) -> Result<()> {
+/// What a file that was written is for.
+enum Next {
+    Simulate,
+    Run,
+}
+
+fn write(scenario: Scenario, kept: &Kept, next: &Next) -> Result<()> {
     let text = if kept.anonymise { anonymised(scenario) } else { scenario }.to_yaml();
     match &kept.output {
-        Some(file) => save(file, &text),
+        Some(file) => {
+            save(file, &text)?;
+            let shown = file.display();
+            output::print(&match next {
+                Next::Simulate => format!("wrote {shown}\n\nnext: muster policy simulate builtin:node-pool --cluster {shown}"),
+                Next::Run => format!(
+                    "wrote {shown}\n\nnext: muster policy run --scenario {shown}    or, with another policy: muster policy replay {shown} --against …"
+                ),
+            });
+            Ok(())
+        }
         None => {
             output::print(&text);
             Ok(())

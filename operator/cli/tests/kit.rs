@@ -209,9 +209,9 @@ fn a_project_is_named_by_its_folder_and_a_component_older_than_its_sources_is_po
     assert!(good && printed.contains("✓ two racks  case.yaml"), "{printed}{complaint}");
     assert_eq!(complaint, "");
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
-    let source = std::fs::File::options().write(true).open(desk.0.path().join("copied/source.wasm")).unwrap();
-    source.set_modified(later).unwrap();
+    let recipe = std::fs::File::options().write(true).open(desk.0.path().join("copied/policy.toml")).unwrap();
+    recipe.set_modified(later).unwrap();
     let (good, _, complaint) = desk.muster(&["check", "copied"]);
-    let expected = "note: source.wasm is newer than copied/target/copied.wasm: muster policy build brings it up to date\n";
+    let expected = "note: policy.toml is newer than copied/target/copied.wasm: muster policy build brings it up to date\n";
     assert_eq!((good, complaint.as_str()), (true, expected));
 }

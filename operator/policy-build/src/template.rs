@@ -17,7 +17,7 @@ pub fn template(language: Language, name: &str, world: World) -> Vec<(PathBuf, S
     } else {
         include_str!("../templates/load-oci")
     };
-    files.push(("README.md", fill(&include_str!("../templates/README.md").replace("{{load}}", load))));
+    files.push(("README.md", fill(&include_str!("../templates/README.md").replace("{{load}}", load.trim_end()))));
     files.push((".gitignore", include_str!("../templates/gitignore").to_owned()));
     let scenario = match world {
         World::PlacementPolicy => include_str!("../templates/scenarios/placement.yaml"),

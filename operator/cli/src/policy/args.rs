@@ -152,6 +152,9 @@ pub(crate) enum PolicyCommand {
         /// Another one.
         #[arg(long)]
         against: Option<String>,
+        /// Its settings as JSON or YAML, or `@FILE`; by default those of the first.
+        #[arg(long, requires = "against")]
+        against_settings: Option<String>,
         #[command(flatten)]
         with: With,
         /// How to print it.
@@ -248,12 +251,7 @@ pub(crate) struct With {
 impl With {
     /// The settings; `None` if none were given.
     pub(crate) fn settings(&self) -> Result<Option<Value>> {
-        let Some(given) = &self.settings else { return Ok(None) };
-        let text = match given.strip_prefix('@') {
-            Some(file) => std::fs::read_to_string(file).with_context(|| format!("--settings: reading {file}"))?,
-            None => given.clone(),
-        };
-        serde_norway::from_str(&text).map(Some).context("--settings: neither JSON nor YAML")
+        self.settings.as_deref().map(|given| settings("--settings", given)).transpose()
     }
 
     /// The limits of a call of the policy with this name, checked as the operator checks those of a policy object.
@@ -261,6 +259,15 @@ impl With {
         let own = named::recipe(Path::new(policy)).transpose()?.map(|recipe| recipe.limits).unwrap_or_default();
         limits(self.deadline.as_ref().or(own.deadline.as_ref()), self.memory.as_ref().or(own.memory.as_ref()))
     }
+}
+
+/// Settings as a flag gives them: JSON, YAML or `@FILE`.
+pub(super) fn settings(flag: &str, given: &str) -> Result<Value> {
+    let text = match given.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("{flag}: reading {file}"))?,
+        None => given.to_owned(),
+    };
+    serde_norway::from_str(&text).with_context(|| format!("{flag}: neither JSON nor YAML"))
 }
 
 /// Limits from texts as policy objects have them.

@@ -32,6 +32,11 @@ pub(super) fn bench(policy: &str, wanted: &Wanted<'_>, with: &With, output: Outp
             }
         }
     }
+    if cfg!(debug_assertions) {
+        anstream::eprintln!(
+            "note: this muster was built without optimisation; the operator's figures are some hundred times smaller"
+        );
+    }
     let own = all.len() / if wanted.compare.is_some() { 2 } else { 1 };
     output::show(output, &all, || render(&all, own))?;
     if let Some(failed) = all.iter().find_map(|measured| measured.failure.as_ref()) {

@@ -35,8 +35,10 @@ pub(crate) async fn run(command: PolicyCommand, cluster: &Cluster) -> Result<()>
             let wanted = bench::Wanted { nodes: &nodes, units: &units, calls, budgets: &budget, compare: compare.as_deref() };
             bench::bench(&policy, &wanted, &with, output)
         }
-        PolicyCommand::Replay { files, policy, against, with, output } => {
-            replay::replay(&files, &policy, against.as_deref(), &with, output)
+        PolicyCommand::Replay { files, policy, against, against_settings, with, output } => {
+            let settings = against_settings.as_deref();
+            let against = against.as_deref().map(|policy| replay::Against { policy, settings });
+            replay::replay(&files, &policy, against.as_ref(), &with, output)
         }
         PolicyCommand::Simulate { policies, course, with, output } => simulate::run(&policies, &course, &with, output),
         PolicyCommand::Check { policy, with, output } => check::check(&policy, &with, output),

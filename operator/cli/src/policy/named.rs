@@ -13,6 +13,9 @@ use crate::output::{STRONG, WAITING, styled};
 /// Folders of a project that say nothing about whether its component is up to date.
 const ASIDE: [&str; 5] = ["target", "bindings", "scenarios", "node_modules", "__pycache__"];
 
+/// Endings of files that lie beside a project's sources: texts, objects, keys, components that were pulled.
+const BESIDE: [&str; 6] = ["md", "yaml", "yml", "key", "pub", "wasm"];
+
 /// A component, and where its scenarios are.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -90,7 +93,10 @@ fn newest(folder: &Path, is_project: bool) -> Option<(PathBuf, SystemTime)> {
     let entries = fs::read_dir(folder).ok()?.flatten().filter_map(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
         // Who edits these does not have to build.
-        let aside = name.starts_with('.') || (is_project && ASIDE.contains(&name.as_str())) || name == "README.md";
+        let ending = Path::new(&name).extension().unwrap_or_default();
+        let aside = name.starts_with('.')
+            || (is_project && ASIDE.contains(&name.as_str()))
+            || BESIDE.iter().any(|beside| ending == *beside);
         let metadata = entry.metadata().ok().filter(|_| !aside)?;
         if metadata.is_dir() { newest(&entry.path(), false) } else { Some((entry.path(), metadata.modified().ok()?)) }
     });
@@ -108,7 +114,14 @@ mod tests {
     fn the_source_that_changed_last_is_found_without_what_was_built_from_it() {
         let folder = tempfile::tempdir().unwrap();
         let now = SystemTime::now();
-        let files = [("policy.toml", 1), ("src/lib.rs", 2), ("target/policy.wasm", 3), ("scenarios/a.yaml", 4), ("README.md", 5)];
+        let files = [
+            ("policy.toml", 1),
+            ("src/lib.rs", 2),
+            ("target/policy.wasm", 3),
+            ("scenarios/a.yaml", 4),
+            ("README.md", 5),
+            ("muster.key", 6),
+        ];
         for (name, seconds) in files {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

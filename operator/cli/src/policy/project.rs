@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use muster_policy_build::{Built, Language, Options, Progress, World, build as build_project, template};
+use muster_policy_build::{BuildError, Built, Language, Options, Progress, World, build as build_project, template};
 use serde::Serialize;
 
 use super::named::argument;
@@ -61,7 +61,8 @@ pub(super) fn build(folder: &Path, out: Option<PathBuf>, output: Output) -> Resu
         Progress::Step(_) | Progress::Line(_) => {}
     };
     let options = Options { cache: cache()?, out, system_packages: false, progress: &progress };
-    let Built { name, path, size: bytes, imports, .. } = build_project(folder, &options)?;
+    let Built { name, path, size: bytes, imports, .. } =
+        build_project(folder, &options).map_err(|error| shortened(error, quiet))?;
     let product = Product { name, path, bytes, imports };
     output::show(output, &product, || {
         let imports = if product.imports.is_empty() { "nothing".to_owned() } else { product.imports.join(", ") };
@@ -73,6 +74,14 @@ pub(super) fn build(folder: &Path, out: Option<PathBuf>, output: Output) -> Resu
             product.path.display()
         )
     })
+}
+
+/// What a failed program printed has been shown line by line, if anything was.
+fn shortened(error: BuildError, quiet: bool) -> anyhow::Error {
+    match error {
+        BuildError::Failed { command, status, .. } if !quiet => anyhow::anyhow!("`{command}` failed ({status})"),
+        error => error.into(),
+    }
 }
 
 /// Where tools of languages are kept: shared by all projects.

@@ -62,6 +62,15 @@ impl Spoken {
         Ok(Registry::new(options, &self.credentials(reference)?)?)
     }
 
+    /// What a registry answers that does not speak TLS is not what was expected: the way out is a flag of ours.
+    fn advise(&self, reference: &Reference, error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+        let (text, host) = (error.to_string(), reference.registry());
+        if text.contains("corrupt message") && !self.plain_http.iter().any(|plain| plain == host) {
+            return anyhow::anyhow!("{host} does not speak TLS; if that is as it should be, add --plain-http {host}");
+        }
+        error.into()
+    }
+
     /// As they follow another command to the same registry.
     fn flags(&self) -> String {
         self.plain_http.iter().map(|host| format!(" --plain-http {host}")).collect()
@@ -146,7 +155,8 @@ pub(super) async fn push(policy: &str, to: &str, annotations: &[String], spoken:
         let (key, value) = annotation.split_once('=').with_context(|| format!("--annotation {annotation:?}: write KEY=VALUE"))?;
         all.insert(key.to_owned(), value.to_owned());
     }
-    let pushed = spoken.registry(&reference)?.push(&reference, &bytes.bytes, &all).await?;
+    let pushed = spoken.registry(&reference)?.push(&reference, &bytes.bytes, &all).await;
+    let pushed = pushed.map_err(|error| spoken.advise(&reference, error))?;
     let named = Named::new(&reference, &pushed.digest, Some(&pushed.component));
     output::show(output, &named, || {
         let flags = spoken.flags();
@@ -162,7 +172,8 @@ pub(super) async fn push(policy: &str, to: &str, annotations: &[String], spoken:
 
 pub(super) async fn pull(from: &str, file: Option<&Path>, spoken: &Spoken, output: Output) -> Result<()> {
     let reference = reference(from)?;
-    let Pulled { artifact, component } = spoken.registry(&reference)?.pull(&reference).await?;
+    let pulled = spoken.registry(&reference)?.pull(&reference).await;
+    let Pulled { artifact, component } = pulled.map_err(|error| spoken.advise(&reference, error))?;
     let last = reference.repository().rsplit('/').next().unwrap_or("policy").to_owned();
     let file = file.map_or_else(|| PathBuf::from(format!("{last}.wasm")), Path::to_owned);
     std::fs::write(&file, &component).with_context(|| format!("writing {}", file.display()))?;
@@ -180,7 +191,7 @@ pub(super) async fn sign(what: &str, key: &Path, spoken: &Spoken, output: Output
         .with_context(|| format!("reading the key {}; `muster policy keygen` makes one", key.display()))?;
     let key = PrivateKey::from_pem(&pem).with_context(|| format!("--key {}", key.display()))?;
     let registry = spoken.registry(&reference)?;
-    let digest = registry.sign(&reference, &key).await?;
+    let digest = registry.sign(&reference, &key).await.map_err(|error| spoken.advise(&reference, error))?;
     let annotations = registry.artifact(&reference).await?.annotations;
     let named = Named::new(&reference, &digest, None);
     output::show(output, &named, || {
@@ -210,7 +221,8 @@ pub(super) async fn verify(what: &str, trusted: &Trusted, spoken: &Spoken, outpu
         !policy.keys.is_empty() || policy.keyless.is_some(),
         "nobody is trusted: name a --key, or --issuer, --identity and --trust-root"
     );
-    let (digest, signer) = spoken.registry(&reference)?.verify(&reference, &policy).await?;
+    let verified = spoken.registry(&reference)?.verify(&reference, &policy).await;
+    let (digest, signer) = verified.map_err(|error| spoken.advise(&reference, error))?;
     let said = serde_json::json!({ "digest": digest, "signer": signer.to_string() });
     output::show(output, &said, || format!("{digest}\nsigned by {signer}"))
 }
@@ -243,6 +255,7 @@ pub(super) fn keygen(name: &Path) -> Result<()> {
 /// The manifest's digest and annotations of a reference, and its component, for `inspect`.
 pub(super) async fn fetch(what: &str, spoken: &Spoken) -> Result<(Bytes, String, BTreeMap<String, String>)> {
     let reference = reference(what)?;
-    let Pulled { artifact, component } = spoken.registry(&reference)?.pull(&reference).await?;
+    let pulled = spoken.registry(&reference)?.pull(&reference).await;
+    let Pulled { artifact, component } = pulled.map_err(|error| spoken.advise(&reference, error))?;
     Ok((Bytes { origin: what.to_owned(), bytes: component.into() }, artifact.digest, artifact.annotations))
 }

@@ -9,7 +9,7 @@ use muster_policy_kit::{Decided, Report, Scenario, in_words, play};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::With;
+use super::args::{With, settings};
 use super::{Trial, engine};
 use crate::args::Output;
 use crate::output::{self, BAD, FAINT, GOOD, STRONG, styled};
@@ -24,15 +24,26 @@ struct Replayed {
     differences: Vec<String>,
 }
 
-pub(super) fn replay(files: &[PathBuf], policy: &str, against: Option<&str>, with: &With, output: Output) -> Result<()> {
+/// Another policy, and settings of its own if it has some.
+pub(super) struct Against<'a> {
+    pub(super) policy: &'a str,
+    pub(super) settings: Option<&'a str>,
+}
+
+pub(super) fn replay(files: &[PathBuf], policy: &str, against: Option<&Against<'_>>, with: &With, output: Output) -> Result<()> {
     let (engine, limits) = (engine()?, with.limits(policy)?);
     let mut policy = Trial::of(&engine, policy, limits)?;
-    let mut other = against.map(|against| Trial::of(&engine, against, with.limits(against)?)).transpose()?;
+    let mut other = against.map(|against| Trial::of(&engine, against.policy, with.limits(against.policy)?)).transpose()?;
+    let given = with.settings()?;
+    let others = match against.and_then(|against| against.settings) {
+        Some(text) => settings("--against-settings", text).map(Some)?,
+        None => given.clone(),
+    };
     let mut all = Vec::new();
     for file in files {
         for scenario in read(file)? {
-            let report = one(&mut policy, &scenario, with).with_context(|| file.display().to_string())?;
-            let against = other.as_mut().map(|other| one(other, &scenario, with)).transpose()?;
+            let report = one(&mut policy, &scenario, given.as_ref()).with_context(|| file.display().to_string())?;
+            let against = other.as_mut().map(|other| one(other, &scenario, others.as_ref())).transpose()?;
             let differences = against.as_ref().map(|against| differences(&report, against)).unwrap_or_default();
             all.push(Replayed { file: file.clone(), report, against, differences });
         }
@@ -45,11 +56,9 @@ pub(super) fn replay(files: &[PathBuf], policy: &str, against: Option<&str>, wit
     Ok(())
 }
 
-fn one(policy: &mut Trial<'_>, scenario: &Scenario, with: &With) -> Result<Report> {
-    let given = with.settings()?;
-    let settings = given.unwrap_or_else(|| scenario.settings.clone());
-    let settings = if settings.is_null() { Value::Null } else { settings };
-    Ok(play(scenario, &policy.with(&settings)?)?)
+/// With the settings that were given, else with those of the scenario.
+fn one(policy: &mut Trial<'_>, scenario: &Scenario, given: Option<&Value>) -> Result<Report> {
+    Ok(play(scenario, &policy.with(given.unwrap_or(&scenario.settings))?)?)
 }
 
 fn differences(one: &Report, other: &Report) -> Vec<String> {
@@ -70,7 +79,9 @@ fn differences(one: &Report, other: &Report) -> Vec<String> {
     ids.dedup();
     for id in ids {
         let same = |a: &Decided, b: &Decided| {
-            let where_to = |decided: &Decided| (decided.decision, decided.places.clone(), decided.taken.clone(), decided.admit);
+            // What else an answer would have taken matters only where nothing is taken.
+            let places = |decided: &Decided| if decided.taken.is_none() { decided.places.clone() } else { Vec::new() };
+            let where_to = |decided: &Decided| (decided.decision, places(decided), decided.taken.clone(), decided.admit);
             let beside = |decided: &Decided| (decided.avoid.clone(), decided.effects.clone(), decided.rejected.clone());
             where_to(a) == where_to(b) && beside(a) == beside(b)
         };

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use muster_core::placement::LevelId;
 use muster_policy_host::Limits;
 use muster_policy_kit::properties::{self, Effort, Verdict};
 use muster_policy_kit::{Policy, Scenario, judge, play, scenario};
@@ -97,7 +98,19 @@ fn one(trial: &mut Trial<'_>, settings: &Value, case: &Scenario) -> Vec<String> 
         Err(error) => return vec![error.to_string()],
     };
     let judged = play(case, &policy).and_then(|report| judge(case, &report));
-    judged.unwrap_or_else(|fault| vec![fault.to_string()])
+    let mut failures = judged.unwrap_or_else(|fault| vec![fault.to_string()]);
+    if !failures.is_empty() {
+        failures.extend(strange_levels(case, &policy));
+    }
+    failures
+}
+
+/// Levels that the policy reads and no node of the case has: who sees none of its domains wonders why nothing fits.
+fn strange_levels(case: &Scenario, policy: &Policy) -> Vec<String> {
+    let preparation = policy.preparation();
+    let Some(stage) = case.request.as_ref().and_then(|_| case.stage(&preparation).ok()) else { return Vec::new() };
+    let empty = (0..).zip(&preparation.levels).filter(|(level, _)| stage.snapshot.domain_count(LevelId(*level)) == 0);
+    empty.map(|(_, key)| format!("no node of this scenario has the label {key}, which the policy reads")).collect()
 }
 
 /// The policy with settings that it takes: those given, none, or those of some scenario.

@@ -280,7 +280,12 @@ impl Advising<'_> {
                 }
                 match said {
                     Said::Answers(steps) => steps,
-                    Said::Native { .. } => natively(),
+                    Said::Native { observed } => {
+                        let native = natively();
+                        let observed = observed.iter().flatten();
+                        advised.notes.extend(observed.filter_map(|step| observed_step(policy, step, &native)));
+                        native
+                    }
                     Said::Hold(_) => Vec::new(),
                 }
             }
@@ -305,6 +310,14 @@ impl Advising<'_> {
         let call = move || ask_policy(&cx.policies.startup, &policy, &labels, &cx.metrics, |component| component.next(&request));
         unless_panicked(tokio::task::spawn_blocking(call).await)
     }
+}
+
+/// What a policy that is only observed would have admitted, where that is something else.
+fn observed_step(policy: &str, step: &startup::Step, native: &[startup::Step]) -> Option<Note> {
+    let as_is = native.iter().find(|native| native.group == step.group).filter(|native| native.admit != step.admit)?;
+    let (group, admit, reason) = (step.group, step.admit, &step.reason.message);
+    let text = format!("{policy} would have admitted {admit} pods of group {group} instead of {}: {reason}", as_is.admit);
+    Some(Note::normal(event::POLICY_OBSERVED, "Ask", text))
 }
 
 /// A panic in the host is a bug of ours; the set gets the native rule and the log gets the panic.

@@ -158,7 +158,7 @@ Try next:
   muster status -A                                   the sets; `muster status NAME -w` shows one's groups and pods, live
   muster topology                                    the node pools, and which group is where
   kubectl scale lws --all --replicas=3               one more group, in a node pool of its own
-  kubectl get events --sort-by=.lastTimestamp        what the operator did, and why
+  kubectl get events --sort-by=.metadata.creationTimestamp    what happened, and what the operator did and why
 
 Logs are in {}. `cargo xtask down` stops and deletes everything.",
         layout.kubeconfig().display(),

@@ -6,6 +6,7 @@ mod fixtures;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fixtures::{Guest, engine};
 use muster_policy_host::{
@@ -138,7 +139,9 @@ fn all_settings_that_are_shown_to_users_are_taken() {
     // Compiled once each, in whatever order they are shown.
     let folder = tempfile::tempdir().unwrap();
     let cache = CacheOptions { folder: folder.path().join("compiled"), max_bytes: 1 << 30 };
-    let engine = Engine::new(EngineOptions { cache: Some(cache), ..EngineOptions::default() }).unwrap();
+    let engine =
+        Engine::new(EngineOptions { cache: Some(cache), compile_timeout: Duration::from_secs(600), ..EngineOptions::default() })
+            .unwrap();
     let shown = shown();
     for (path, name, settings) in &shown {
         let component = built_in(name).unwrap_or_else(|| panic!("{}: there is no {name}", path.display()));

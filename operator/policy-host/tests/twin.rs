@@ -4,6 +4,8 @@
 
 mod fixtures;
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 use muster_core::cluster::{Index, Scope, Shape, Snapshot, View};
 use muster_core::placement::{Answer, Decision, Demand, DomainId, LevelId, NodeId, Request, ShapeId, Unit, Whereabouts, native};
@@ -163,7 +165,8 @@ fn the_policy_exclusive_answers_as_the_native_rule_does() {
         assert!(!std::env::var("MUSTER_REQUIRE_BUILT_INS").is_ok_and(|value| value == "1"), "exclusive is not embedded");
         return;
     };
-    let component = fixtures::engine().load_placement(bytes, Limits::default(), &json!({})).unwrap();
+    let component =
+        fixtures::engine().load_placement(bytes, Limits::new(Duration::from_millis(500), 64 << 20), &json!({})).unwrap();
     let mut kinds = std::collections::BTreeMap::<String, u32>::new();
     let mut runner = TestRunner::new(Config { cases: 3000, failure_persistence: None, ..Config::default() });
     let counted = std::cell::RefCell::new(&mut kinds);

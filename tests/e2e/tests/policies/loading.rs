@@ -85,7 +85,8 @@ async fn a_policy_of_the_other_world_is_refused_with_the_kind_that_takes_it() {
 #[tokio::test]
 async fn wasi_is_refused_with_the_target_that_has_none() {
     let expected = "the component imports `wasi:cli/environment@0.2.3`; policies may not import WASI; build it without WASI: \
-                    for Rust, target wasm32-unknown-unknown instead of wasm32-wasip1 or wasm32-wasip2";
+                    `muster policy build` does so for Rust, Go, JavaScript, Python and C; \
+                    for Rust alone, target wasm32-unknown-unknown instead of wasm32-wasip1 or wasm32-wasip2";
     not_accepted(text(r#"(component (import "wasi:cli/environment@0.2.3" (instance)))"#), expected).await;
 }
 

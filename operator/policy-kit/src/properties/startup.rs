@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::ask;
 use muster_core::startup::{Group, Phase, Pod, Request};
+use muster_policy_host::CallError;
 use proptest::collection::vec;
 use proptest::prelude::any;
 
@@ -54,7 +55,8 @@ fn request(groups: &[Group], replicas: u32, unplaced: u32) -> Request {
 /// Ranks that may exist, by group; nothing if the policy says that it can't work here.
 fn ask(policy: &Policy, request: &Request) -> Result<Option<BTreeMap<u32, u32>>, String> {
     let Policy::Startup(component) = policy else { return Ok(None) };
-    let steps = match component.next(request).result {
+    let late = |result: &Result<Vec<_>, CallError>| matches!(result, Err(CallError::Deadline { .. }));
+    let steps = match super::in_the_end(|| component.next(request).result, late) {
         Ok(steps) => steps,
         Err(error) if error.is_fault() => return Err(format!("the call failed ({}): {error}", error.kind())),
         Err(_) => return Ok(None),

@@ -141,16 +141,6 @@ fn every_adversary_yields_what_the_corpus_says_and_a_good_policy_goes_on() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A table of the corpus for people: `cargo test -p muster-policy-host --test adversaries -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints and checks nothing"]
-fn the_corpus() {
-    let engine = engine();
-    for adversary in adversaries() {
-        println!("| {} | {:?} | {:.120} |", adversary.name, adversary.yields, observe(&engine, &adversary).1);
-    }
-}
-
 #[test]
 fn a_policy_cannot_count_its_calls() {
     let adversary = muster_guests::adversaries::named("counts-a-hundred-calls-in-memory");

@@ -93,6 +93,9 @@ pub fn settle_in_turn(
     by: &str,
     ahead: &[&Claim],
 ) -> (Settled, Option<usize>) {
+    if ahead.is_empty() {
+        return (settle(index, set, asked, snapshot, answers, by), None);
+    }
     let open: Vec<_> = ahead.iter().map(|claim| claim.open_domains(index)).collect();
     let groups = asked.questions.iter().map(|question| (question.group, group_id(set, question.leader)));
     let held: Vec<_> = groups.map(|(unit, group)| (unit, index.held(&group), group)).collect();

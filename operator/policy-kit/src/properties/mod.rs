@@ -205,9 +205,8 @@ fn in_time(policy: &Policy, deadline: Duration) -> Verdict {
             let late = |error: &muster_policy_host::CallError| {
                 format!("{error}; the deadline is {deadline:?}, and {TRIES} tries were no help")
             };
-            let mut faults = (0..TRIES).map(|_| call()?.result.err().filter(muster_policy_host::CallError::is_fault));
-            let first = faults.next().flatten();
-            first.filter(|_| faults.all(|fault| fault.is_some())).map(|error| late(&error))
+            let fault = || call()?.result.err().filter(muster_policy_host::CallError::is_fault);
+            in_the_end(fault, Option::is_some).map(|error| late(&error))
         }
     };
     let broken = message.map(|message| Broken { message, scenario: None });

@@ -3,10 +3,13 @@
 //! Amounts are whole numbers in the unit the scheduler counts in: thousandths for `cpu`, one for everything else, rounded up
 //! as the scheduler rounds. No crate in our dependency tree parses quantities against this version of the API types.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::resource::Name;
 
 /// Name of the resource that counts pods; every pod needs one of it.
 pub const PODS: &str = "pods";
@@ -21,52 +24,70 @@ pub struct QuantityError {
     pub value: String,
 }
 
-/// How much of each resource. Resources that are not named are zero.
+/// How much of each resource, by name. Resources that are not named are zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Amounts(BTreeMap<String, i64>);
+pub struct Amounts(Vec<(Name, i64)>);
 
 impl Amounts {
     /// Reads a resource list.
     pub fn parse(list: &BTreeMap<String, Quantity>) -> Result<Self, QuantityError> {
-        let mut amounts = Self::default();
+        let mut amounts = Vec::with_capacity(list.len());
         for (resource, quantity) in list {
             let amount = parse_quantity(resource, &quantity.0)
                 .ok_or_else(|| QuantityError { resource: resource.clone(), value: quantity.0.clone() })?;
-            amounts.set(resource, amount);
+            if amount != 0 {
+                amounts.push((Name::of(resource), amount));
+            }
         }
-        Ok(amounts)
+        Ok(Self(amounts))
     }
 
     /// How much of one resource.
     pub fn get(&self, resource: &str) -> i64 {
-        self.0.get(resource).copied().unwrap_or(0)
+        self.search(resource).map_or(0, |position| self.0[position].1)
     }
 
     /// Replaces one amount; zero is the same as absent.
     pub fn set(&mut self, resource: &str, amount: i64) {
-        if amount == 0 {
-            self.0.remove(resource);
-        } else if let Some(slot) = self.0.get_mut(resource) {
-            *slot = amount;
-        } else {
-            self.0.insert(resource.to_owned(), amount);
+        match self.search(resource) {
+            Ok(position) if amount == 0 => drop(self.0.remove(position)),
+            Ok(position) => self.0[position].1 = amount,
+            Err(_) if amount == 0 => {}
+            Err(position) => self.0.insert(position, (Name::of(resource), amount)),
         }
+    }
+
+    fn search(&self, resource: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(name, _)| name.as_str().cmp(resource))
     }
 
     /// Adds `times` times the other.
     pub fn add(&mut self, other: &Self, times: i64) {
-        for (resource, amount) in &other.0 {
-            self.set(resource, self.get(resource).saturating_add(amount.saturating_mul(times)));
-        }
+        self.merge(other, |own, amount| own.saturating_add(amount.saturating_mul(times)));
     }
 
     /// Raises every amount to at least the other's.
     pub fn raise_to(&mut self, other: &Self) {
-        for (resource, amount) in &other.0 {
-            if self.get(resource) < *amount {
-                self.set(resource, *amount);
+        self.merge(other, i64::max);
+    }
+
+    /// Replaces every amount that `other` has one for.
+    fn merge(&mut self, other: &Self, merged: impl Fn(i64, i64) -> i64) {
+        let mut at = 0;
+        for (name, amount) in &other.0 {
+            let place = loop {
+                match self.0.get(at).map(|(own, _)| own.cmp(name)) {
+                    Some(Ordering::Less) => at += 1,
+                    Some(Ordering::Equal) => break Some(at),
+                    Some(Ordering::Greater) | None => break None,
+                }
+            };
+            match place {
+                Some(at) => self.0[at].1 = merged(self.0[at].1, *amount),
+                None => self.0.insert(at, (name.clone(), merged(0, *amount))),
             }
         }
+        self.0.retain(|(_, amount)| *amount != 0);
     }
 
     /// True if every amount is zero.
@@ -77,6 +98,44 @@ impl Amounts {
     /// Name and amount, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i64)> {
         self.0.iter().map(|(name, amount)| (name.as_str(), *amount))
+    }
+
+    /// How many times this much fits into what `of` offers when each of `taken` is taken; 0 if this is nothing.
+    pub(crate) fn times_in(&self, of: &Self, taken: [Option<&Self>; 3]) -> i64 {
+        let mut of = Reader(&of.0);
+        let mut taken = taken.map(|taken| Reader(taken.map_or(&[], |taken| &taken.0)));
+        let times = self.0.iter().filter(|(_, amount)| *amount > 0).map(|(name, amount)| {
+            let taken = taken.iter_mut().fold(0_i64, |sum, taken| sum.saturating_add(taken.amount(name)));
+            of.amount(name).saturating_sub(taken).max(0) / amount
+        });
+        times.min().unwrap_or(0)
+    }
+
+    /// The most times that one of the resources of `other`, which has some of each, is needed for this: what has room for `n` times
+    /// the other has room for at least so many fewer of them beside this.
+    pub(crate) fn costs_at_most(&self, other: &Self) -> u32 {
+        let mut own = Reader(&self.0);
+        let each = other.0.iter().filter(|(_, amount)| *amount > 0).map(|(name, amount)| {
+            let needed = own.amount(name).max(0);
+            needed / amount + i64::from(needed % amount > 0)
+        });
+        u32::try_from(each.max().unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Reads amounts by names that only ascend.
+struct Reader<'a>(&'a [(Name, i64)]);
+
+impl Reader<'_> {
+    fn amount(&mut self, name: &Name) -> i64 {
+        while let Some(((own, amount), rest)) = self.0.split_first() {
+            match own.cmp(name) {
+                Ordering::Less => self.0 = rest,
+                Ordering::Equal => return *amount,
+                Ordering::Greater => return 0,
+            }
+        }
+        0
     }
 }
 

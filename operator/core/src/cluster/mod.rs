@@ -11,6 +11,7 @@
 //! equals an index built from the objects that are left.
 
 pub mod amounts;
+mod best;
 mod commit;
 pub mod explain;
 mod fit;
@@ -22,6 +23,7 @@ pub mod node;
 mod packing;
 mod past;
 mod reserve;
+mod resource;
 mod rows;
 mod seating;
 pub mod shape;
@@ -29,6 +31,7 @@ pub mod snapshot;
 mod whereabouts;
 
 pub use amounts::PODS;
+pub(crate) use best::Best;
 pub(crate) use explain::Apart;
 pub use explain::{DomainReport, Explanation, Verdict};
 pub use index::Index;

@@ -89,12 +89,13 @@ impl Node {
 
     /// How many times `requests` fit into what is free once `claimed` is taken too. Filters are not looked at.
     pub(crate) fn room(&self, requests: &Amounts, claimed: Option<&Amounts>) -> u32 {
-        let free = |resource| {
-            let taken = self.used.get(resource).saturating_add(claimed.map_or(0, |claimed| claimed.get(resource)));
-            self.facts.allocatable.get(resource).saturating_sub(taken).max(0)
-        };
-        let slots = requests.iter().filter(|(_, amount)| *amount > 0).map(|(resource, amount)| free(resource) / amount).min();
-        // Every shape requests one pod, so there is always a minimum.
-        u32::try_from(slots.unwrap_or(0)).unwrap_or(u32::MAX)
+        self.room_beside(requests, claimed, None)
+    }
+
+    /// The same, with one more pod's requests taken.
+    pub(crate) fn room_beside(&self, requests: &Amounts, claimed: Option<&Amounts>, pod: Option<&Amounts>) -> u32 {
+        // Every shape requests one pod, so it fits a number of times.
+        let slots = requests.times_in(&self.facts.allocatable, [Some(&self.used), claimed, pod]);
+        u32::try_from(slots).unwrap_or(u32::MAX)
     }
 }

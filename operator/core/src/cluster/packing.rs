@@ -61,23 +61,45 @@ impl Packing {
     }
 }
 
+/// Demands by shape.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// Of all shapes, those that nobody knows included.
+    pods: u32,
+    /// Position in the shapes, pods; every known shape once.
+    pub(super) each: Vec<(usize, u32)>,
+}
+
+impl Wanted {
+    /// Demands for shapes of which there are so many.
+    pub(super) fn of(demands: &[Demand], shapes: usize) -> Self {
+        let mut wanted = Self { pods: 0, each: Vec::new() };
+        for demand in demands.iter().filter(|demand| demand.pods > 0) {
+            let shape = demand.shape.0 as usize;
+            wanted.pods = wanted.pods.saturating_add(demand.pods);
+            match wanted.each.iter_mut().find(|(known, _)| *known == shape) {
+                Some((_, pods)) => *pods = pods.saturating_add(demand.pods),
+                None => wanted.each.push((shape, demand.pods)),
+            }
+        }
+        wanted.each.retain(|(shape, _)| *shape < shapes);
+        wanted
+    }
+
+    /// The most numerous shape, and its pods.
+    pub(super) fn bulk(&self) -> Option<(usize, u32)> {
+        self.each.iter().copied().max_by_key(|(_, pods)| *pods)
+    }
+}
+
 impl Room<'_> {
     /// Packs as many of the pods as possible into these rows; `claims` are taken already.
     pub(crate) fn pack(&self, rows: &[u32], demands: &[Demand], claims: &Claims) -> Packing {
-        let mut packing = Packing::default();
-        let mut wanted: Vec<(usize, u32)> = Vec::new();
-        for demand in demands.iter().filter(|demand| demand.pods > 0) {
-            let shape = demand.shape.0 as usize;
-            packing.wanted = packing.wanted.saturating_add(demand.pods);
-            match wanted.iter_mut().find(|(known, _)| *known == shape) {
-                Some((_, pods)) => *pods = pods.saturating_add(demand.pods),
-                None => wanted.push((shape, demand.pods)),
-            }
-        }
-        wanted.retain(|(shape, _)| *shape < self.shapes.len());
-        let Some((bulk, bulk_pods)) = wanted.iter().copied().max_by_key(|(_, pods)| *pods) else { return packing };
+        let wanted = Wanted::of(demands, self.shapes.len());
+        let mut packing = Packing { wanted: wanted.pods, ..Packing::default() };
+        let Some((bulk, bulk_pods)) = wanted.bulk() else { return packing };
         let mut taken = Taken { before: claims, here: Claims::new() };
-        for (shape, pods) in wanted.into_iter().filter(|(shape, _)| *shape != bulk) {
+        for (shape, pods) in wanted.each.into_iter().filter(|(shape, _)| *shape != bulk) {
             for _ in 0..pods {
                 let Some(row) = self.cheapest(rows, shape, bulk, &taken) else { break };
                 taken.add(row, self.shapes[shape].requests());
@@ -121,9 +143,8 @@ impl Room<'_> {
             let after = if before == 0 {
                 0
             } else {
-                let mut with = taken.get(row).cloned().unwrap_or_default();
-                with.add(self.shapes[shape].requests(), 1);
-                self.nodes[row].room(self.shapes[bulk].requests(), Some(&with)).min(before)
+                let (bulk, pod) = (self.shapes[bulk].requests(), self.shapes[shape].requests());
+                self.nodes[row].room_beside(bulk, taken.get(row), Some(pod)).min(before)
             };
             let cost = before - after;
             if best.is_none_or(|(least, _)| cost < least) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use super::best::Best;
 use super::holders::{Holders, Kept, Sitting, Tenant, tenants};
 use super::ledger::{GroupId, Ledger, SubgroupId};
 use super::level::Level;
@@ -186,17 +187,12 @@ impl Snapshot {
 
     /// At most `limit` domains of `level` with room for all of `pods` together, least leftover first, ties by name; only free ones if `exclusive`.
     pub fn best_domains(&self, level: LevelId, pods: &[Demand], exclusive: bool, limit: u32) -> Vec<u32> {
-        let holders = self.domain_holders(level);
-        let mut fitting: Vec<(u32, u32)> = (0..self.domain_count(level))
-            .filter(|domain| !exclusive || holders[*domain as usize] == 0)
-            .filter_map(|domain| {
-                let packing = self.pack(Place { level, domain: DomainId(domain) }, pods, &Claims::new());
-                packing.is_complete().then_some((packing.leftover, domain))
-            })
-            .collect();
-        // Domain ids are in the order of names.
-        fitting.sort_unstable();
-        fitting.into_iter().take(limit as usize).map(|(_, domain)| domain).collect()
+        self.best(level, pods, exclusive).take(limit as usize).map(|domain| domain.0).collect()
+    }
+
+    /// Domains of `level` with room for all of `pods` together, least leftover first, ties by name; only free ones if `exclusive`.
+    pub(crate) fn best<'a>(&'a self, level: LevelId, pods: &'a [Demand], exclusive: bool) -> Best<'a> {
+        Best::of(self, level, pods, exclusive)
     }
 
     /// The label value that makes the domain.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Answer, Decision, Demand, DomainId, LevelId, Place, Reason, Request, Unit};
-use crate::cluster::{Apart, Claims, DomainReport, Seating, Snapshot, SubgroupId, Verdict};
+use crate::cluster::{Apart, Best, Claims, DomainReport, Seating, Snapshot, SubgroupId, Verdict};
 
 /// Milliseconds after which a unit that fits nowhere is asked about again if the cluster does not change before.
 pub const RETRY_MS: u32 = 30_000;
@@ -72,8 +72,10 @@ struct Search<'a> {
 /// What there is for one demand.
 struct Offer<'a> {
     pods: &'a [Demand],
-    /// Free domains that fit, best first.
+    /// Free domains that fit, best first, as far as they were looked for.
     domains: Vec<DomainId>,
+    /// The others.
+    more: Best<'a>,
     /// How many of the first of them are known to be taken. What is taken stays so, and without this every unit would walk past
     /// the domains of all units before it.
     passed: usize,
@@ -128,8 +130,13 @@ impl<'a> Search<'a> {
     fn take_first(&mut self, unit: &Unit, offer: usize) -> Option<DomainId> {
         let Offer { domains, passed, .. } = &mut self.offers[offer];
         *passed += domains[*passed..].iter().take_while(|domain| self.taken.contains_key(domain)).count();
-        for position in *passed..domains.len() {
-            let domain = self.offers[offer].domains[position];
+        let first = *passed;
+        for position in first.. {
+            let Offer { domains, more, .. } = &mut self.offers[offer];
+            if position == domains.len() {
+                domains.push(more.next()?);
+            }
+            let domain = domains[position];
             if !self.taken.contains_key(&domain) && self.take(unit, domain) {
                 return Some(domain);
             }
@@ -142,9 +149,8 @@ impl<'a> Search<'a> {
     fn offer(&mut self, unit: &'a Unit) -> usize {
         let like = |offer: &Offer<'_>| offer.pods == unit.pods.as_slice() && unit.subgroups.is_empty();
         self.offers.iter().position(like).unwrap_or_else(|| {
-            let domains = self.snapshot.best_domains(self.level, &unit.pods, true, u32::MAX);
-            let domains = domains.into_iter().map(DomainId).collect();
-            self.offers.push(Offer { pods: &unit.pods, domains, passed: 0, nothing: None });
+            let more = self.snapshot.best(self.level, &unit.pods, true);
+            self.offers.push(Offer { pods: &unit.pods, domains: Vec::new(), more, passed: 0, nothing: None });
             self.offers.len() - 1
         })
     }

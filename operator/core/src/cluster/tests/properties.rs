@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::Snapshot;
+use crate::cluster::{Snapshot, Verdict};
 use crate::placement::check::{Checked, Checker};
 use crate::placement::{Decision, Request, native};
 
@@ -107,6 +107,29 @@ proptest! {
         nodes.values().for_each(|node| rebuilt.apply_node(node));
         rebuilt.replace_holdings_of_set("default", "red", holdings);
         prop_assert_eq!(columns(&index.snapshot(wide_view())), columns(&rebuilt.snapshot(wide_view())));
+    }
+
+    #[test]
+    fn the_best_domains_are_those_that_packing_every_domain_finds_best(
+        events in prop::collection::vec(event(), 0..60),
+        pool in 1..4_u8,
+        leaders in 0..3_u32,
+        workers in 1..9_u32,
+        sizes in (1..9_u32, 1..9_u32),
+        exclusive: bool,
+    ) {
+        let (mut index, mut nodes, mut all) = (Index::new(), BTreeMap::new(), BTreeMap::new());
+        events.iter().for_each(|event| apply(event, &mut index, &mut nodes, &mut all));
+        index.hold(holding("red", 0, pool_name(pool), vec![(shape(1), 2)]));
+        let snapshot = index.snapshot(view_of(vec![shape(sizes.0), shape(sizes.1)]));
+        let wanted = [pods(0, leaders), pods(1, workers)];
+        let verdicts = snapshot.explain(POOLS, &wanted, exclusive).domains.into_iter().map(|report| report.verdict);
+        let fits = |(domain, verdict)| if let Verdict::Fits { leftover } = verdict { Some((leftover, domain)) } else { None };
+        let mut best: Vec<(u32, u32)> = (0..).zip(verdicts).filter_map(fits).collect();
+        best.sort_unstable();
+        let best: Vec<u32> = best.into_iter().map(|(_, domain)| domain).collect();
+        prop_assert_eq!(snapshot.best_domains(POOLS, &wanted, exclusive, 9), best.clone());
+        prop_assert_eq!(snapshot.best_domains(POOLS, &wanted, exclusive, 1), best.into_iter().take(1).collect::<Vec<_>>());
     }
 
     #[test]

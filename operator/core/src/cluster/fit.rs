@@ -1,23 +1,19 @@
 //! Fit columns by shape, kept up row by row.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::changes::Change;
 use super::rows::Rows;
 use super::shape::Shape;
 
 /// More columns than a cluster has shapes; beyond it the one not used for longest goes.
 const CAPACITY: usize = 256;
 
-/// A list of changes longer than this costs more to follow than columns cost to make again.
-const LONG: usize = 8192;
-
 /// For every shape that was asked for: how many of its pods fit each node.
 #[derive(Debug, Default)]
 pub(crate) struct Fits {
     columns: HashMap<Shape, Column>,
-    /// Rows that changed, oldest first.
-    touched: Vec<u32>,
     /// Moves with every question.
     now: u64,
 }
@@ -25,40 +21,32 @@ pub(crate) struct Fits {
 #[derive(Debug)]
 struct Column {
     slots: Arc<[u32]>,
-    /// How much of `touched` it has seen.
+    /// How many of the changes it has seen.
     seen: usize,
     asked: u64,
 }
 
 impl Fits {
-    /// Notes that a row's node or its used room changed.
-    pub(crate) fn touch(&mut self, row: u32) {
-        if self.touched.len() >= LONG {
-            self.forget();
-        }
-        if !self.columns.is_empty() {
-            self.touched.push(row);
+    pub(crate) fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// Brings the columns up to date that were asked for since the last time, and forgets the others. The changes may be forgotten.
+    pub(crate) fn catch_up(&mut self, nodes: &Rows, changes: &[Change]) {
+        self.columns.retain(|_, column| column.seen > 0);
+        for (shape, column) in &mut self.columns {
+            column.follow(shape, nodes, &changes[column.seen..]);
+            column.seen = 0;
         }
     }
 
-    /// Notes that rows have moved.
-    pub(crate) fn forget(&mut self) {
-        self.columns.clear();
-        self.touched.clear();
-    }
-
-    /// Slots of the shape by row.
-    pub(crate) fn column(&mut self, shape: &Shape, nodes: &Rows) -> Arc<[u32]> {
+    /// Slots of the shape by row. `changes` are all since they were last forgotten.
+    pub(crate) fn column(&mut self, shape: &Shape, nodes: &Rows, changes: &[Change]) -> Arc<[u32]> {
         self.now += 1;
-        let (now, touched) = (self.now, &self.touched);
+        let now = self.now;
         if let Some(column) = self.columns.get_mut(shape) {
-            for row in touched.iter().skip(column.seen).copied() {
-                let slots = nodes[row].slots(shape);
-                if column.slots[row as usize] != slots {
-                    Arc::make_mut(&mut column.slots)[row as usize] = slots;
-                }
-            }
-            column.seen = touched.len();
+            column.follow(shape, nodes, &changes[column.seen..]);
+            column.seen = changes.len();
             column.asked = now;
             return Arc::clone(&column.slots);
         }
@@ -67,7 +55,52 @@ impl Fits {
             oldest.and_then(|shape| self.columns.remove(&shape));
         }
         let slots: Arc<[u32]> = nodes.iter().map(|node| node.slots(shape)).collect();
-        self.columns.insert(shape.clone(), Column { slots: Arc::clone(&slots), seen: touched.len(), asked: now });
+        self.columns.insert(shape.clone(), Column { slots: Arc::clone(&slots), seen: changes.len(), asked: now });
         slots
     }
+}
+
+impl Column {
+    fn follow(&mut self, shape: &Shape, nodes: &Rows, changes: &[Change]) {
+        let moves = |change: &Change| matches!(change, Change::Came { .. } | Change::Gone { .. });
+        let touched: BTreeSet<u32> = if changes.iter().any(moves) {
+            let mut slots = self.slots.to_vec();
+            let touched = shift(&mut slots, changes);
+            self.slots = slots.into();
+            touched
+        } else {
+            changes
+                .iter()
+                .filter_map(|change| if let Change::Room(row) | Change::Facts { row, .. } = change { Some(*row) } else { None })
+                .collect()
+        };
+        for row in touched {
+            let slots = nodes[row].slots(shape);
+            if self.slots[row as usize] != slots {
+                Arc::make_mut(&mut self.slots)[row as usize] = slots;
+            }
+        }
+    }
+}
+
+/// Moves the slots as the rows have moved; which rows, of those that there are now, must be counted again.
+fn shift(slots: &mut Vec<u32>, changes: &[Change]) -> BTreeSet<u32> {
+    let mut touched: BTreeSet<u32> = BTreeSet::new();
+    for change in changes {
+        match change {
+            Change::Room(row) | Change::Facts { row, .. } => drop(touched.insert(*row)),
+            Change::Came { row, .. } => {
+                slots.insert(*row as usize, 0);
+                let later = touched.split_off(row);
+                touched.extend(later.into_iter().map(|later| later + 1));
+                touched.insert(*row);
+            }
+            Change::Gone { row, .. } => {
+                slots.remove(*row as usize);
+                let later = touched.split_off(row);
+                touched.extend(later.into_iter().filter(|later| later > row).map(|later| later - 1));
+            }
+        }
+    }
+    touched
 }

@@ -1,41 +1,33 @@
 //! Which domains are taken, as the owner of a view must see it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use rpds::RedBlackTreeMapSync;
 
 use super::ledger::{GroupId, Held, Holding, Ledger, Occupant, SubgroupId, any_pods};
-use super::level::Level;
+use super::level::{Level, Numbers};
 use super::rows::Rows;
 use super::snapshot::{Scope, View};
 
-/// For every domain of one level: how many other groups sit there.
-#[derive(Debug)]
-pub(crate) struct Holders {
-    pub(crate) count: Arc<[u32]>,
-    /// The first of them by name.
-    first: HashMap<u32, Arc<Seat>>,
-}
-
-impl Holders {
-    /// The first group by name that sits in the domain, for messages.
-    pub(crate) fn first(&self, domain: u32) -> Option<&str> {
-        self.first.get(&domain).map(|seat| seat.name.as_str())
-    }
-}
-
 /// Where one group sits at one level.
 #[derive(Debug)]
-struct Seat {
+pub(crate) struct Seat {
+    group: GroupId,
     /// For messages.
-    name: String,
-    domains: BTreeSet<u32>,
+    pub(crate) name: String,
+    /// The numbers of the domains' names, ascending.
+    domains: Vec<u32>,
 }
 
-/// Where every group sits at one level. Kept up group by group, because looking through the pods of all takes milliseconds.
+/// Where every group sits at one level. Kept up group by group, because looking through the pods of all takes milliseconds, and by
+/// numbers that don't change when domains come and go. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sitting(RedBlackTreeMapSync<GroupId, Arc<Seat>>);
+pub(crate) struct Sitting {
+    seats: RedBlackTreeMapSync<GroupId, Arc<Seat>>,
+    /// By number of the domain's name: who sits there, in the order of groups.
+    there: RedBlackTreeMapSync<u32, Arc<Vec<Arc<Seat>>>>,
+}
 
 /// What it takes to tell where a group sits at one level.
 #[derive(Clone, Copy)]
@@ -49,43 +41,88 @@ pub(crate) struct Survey<'a> {
 
 impl Sitting {
     /// Looks through all groups.
-    pub(crate) fn of(survey: Survey<'_>) -> Self {
+    pub(crate) fn of(survey: Survey<'_>, numbers: &mut Numbers) -> Self {
         let mut sitting = Self::default();
-        survey.ledger.occupants.keys().chain(survey.ledger.holdings.keys()).for_each(|group| sitting.update(group, survey));
+        let groups = survey.ledger.occupants.keys().chain(survey.ledger.holdings.keys());
+        groups.for_each(|group| sitting.update(group, survey, numbers));
         sitting
     }
 
     /// Looks again where this group sits.
-    pub(crate) fn update(&mut self, group: &GroupId, Survey { ledger, nodes, level, levels }: Survey<'_>) {
+    pub(crate) fn update(&mut self, group: &GroupId, survey: Survey<'_>, numbers: &mut Numbers) {
+        let Survey { ledger, nodes, level, levels } = survey;
         let occupant = ledger.occupants.get(group).map(AsRef::as_ref);
         let held = ledger.holdings.get(group).map(AsRef::as_ref);
         let Some(set) = held.map(|held| &held.holding.set).or(occupant.map(|occupant| &occupant.set)) else {
-            self.0.remove_mut(group);
+            self.leave(group);
             return;
         };
-        let mut domains = BTreeSet::new();
-        occupied(occupant, nodes, level, &mut domains);
-        promised(held, level, levels, nodes, &mut domains);
-        self.0.insert_mut(group.clone(), Arc::new(Seat { name: group.in_set(set).to_string(), domains }));
+        let mut domains = Vec::new();
+        occupied(occupant, nodes, level, numbers, &mut domains);
+        promised(held, level, levels, nodes, numbers, &mut domains);
+        domains.sort_unstable();
+        domains.dedup();
+        let name = group.in_set(set).to_string();
+        if self.seats.get(group).is_some_and(|seat| seat.name == name && seat.domains == domains) {
+            return;
+        }
+        self.leave(group);
+        let seat = Arc::new(Seat { group: group.clone(), name, domains });
+        seat.domains.iter().for_each(|number| self.sit(*number, &seat));
+        self.seats.insert_mut(group.clone(), seat);
     }
 
-    /// Counts the groups that a view's owner must see in every one of so many domains.
-    pub(crate) fn holders(&self, view: &View, domains: usize) -> Holders {
-        let mut count = vec![0_u32; domains];
-        let mut first = HashMap::new();
-        let from = match view.scope {
-            Scope::Namespace => GroupId { namespace: view.namespace.clone(), leader_pod: String::new() },
-            Scope::Cluster => GroupId { namespace: String::new(), leader_pod: String::new() },
+    fn sit(&mut self, number: u32, seat: &Arc<Seat>) {
+        let Some(there) = self.there.get_mut(&number) else {
+            self.there.insert_mut(number, Arc::new(vec![Arc::clone(seat)]));
+            return;
         };
-        let in_scope = self.0.range(&from..).take_while(|(group, _)| is_in_scope(view, group));
-        for (_, seat) in in_scope.filter(|(group, _)| !view.for_groups.contains(group)) {
-            for domain in &seat.domains {
-                count[*domain as usize] += 1;
-                first.entry(*domain).or_insert_with(|| Arc::clone(seat));
+        let position = there.partition_point(|other| other.group < seat.group);
+        Arc::make_mut(there).insert(position, Arc::clone(seat));
+    }
+
+    fn leave(&mut self, group: &GroupId) {
+        let Some(seat) = self.seats.get(group).cloned() else { return };
+        for number in &seat.domains {
+            let Some(there) = self.there.get_mut(number) else { continue };
+            Arc::make_mut(there).retain(|other| other.group != *group);
+            if there.is_empty() {
+                self.there.remove_mut(number);
             }
         }
-        Holders { count: count.into(), first }
+        self.seats.remove_mut(group);
     }
+
+    /// The groups in a domain that a view's owner must see, in their order.
+    pub(crate) fn visible<'a>(&'a self, view: &'a View, number: u32) -> impl Iterator<Item = &'a Seat> {
+        visible(view, self.there.get(&number).map_or(&[], |there| there.as_slice()))
+    }
+
+    /// Counts the groups that a view's owner must see in every domain of the level.
+    pub(crate) fn holders(&self, view: &View, level: &Level) -> Arc<[u32]> {
+        let highest = level.numbers().iter().max().map_or(0, |highest| *highest as usize + 1);
+        let mut domains = vec![None; highest];
+        level.numbers().iter().enumerate().for_each(|(domain, number)| domains[*number as usize] = Some(domain));
+        let mut count = vec![0_u32; level.len()];
+        for (number, there) in self.there.iter() {
+            if let Some(Some(domain)) = domains.get(*number as usize) {
+                count[*domain] = u32::try_from(visible(view, there).count()).unwrap_or(u32::MAX);
+            }
+        }
+        count.into()
+    }
+}
+
+fn visible<'a>(view: &'a View, there: &'a [Arc<Seat>]) -> impl Iterator<Item = &'a Seat> {
+    let in_scope = match view.scope {
+        Scope::Cluster => there,
+        Scope::Namespace => {
+            let first = there.partition_point(|seat| seat.group.namespace < view.namespace);
+            let own = there[first..].partition_point(|seat| seat.group.namespace == view.namespace);
+            &there[first..first + own]
+        }
+    };
+    in_scope.iter().map(AsRef::as_ref).filter(|seat: &&Seat| !view.for_groups.contains(&seat.group))
 }
 
 /// What the view's owner must keep away from: upstream's anti-affinity sees every group of the namespace, exclusive or not.
@@ -98,17 +135,21 @@ fn is_in_scope(view: &View, group: &GroupId) -> bool {
 }
 
 /// Domains in which the group has pods, or in which pods of it must be once they are bound.
-fn occupied(occupant: Option<&Occupant>, nodes: &Rows, level: &Level, domains: &mut BTreeSet<u32>) {
+fn occupied(occupant: Option<&Occupant>, nodes: &Rows, level: &Level, numbers: &mut Numbers, domains: &mut Vec<u32>) {
     for pod in occupant.iter().flat_map(|occupant| occupant.pods.values()) {
-        let domain = match &pod.node {
-            Some(node) => nodes.row_of(node).and_then(|row| level.domain_of(row)),
-            None => pod.selector.get(&level.key).and_then(|value| level.domain(value)),
-        };
-        domains.extend(domain);
+        match &pod.node {
+            Some(node) => domains.extend(nodes.row_of(node).and_then(|row| level.number(level.domain_of(row)?))),
+            None => domains.extend(pod.selector.get(&level.key).and_then(|value| named(value, numbers))),
+        }
         if pod.subgroups.level == level.key {
-            domains.extend(pod.subgroups.domains.values().filter_map(|value| level.domain(value)));
+            domains.extend(pod.subgroups.domains.values().filter_map(|value| named(value, numbers)));
         }
     }
+}
+
+/// The number of a domain by name, whether it exists or not: a view shows those that do.
+fn named(value: &str, numbers: &mut Numbers) -> Option<u32> {
+    (!value.is_empty()).then(|| numbers.of(value))
 }
 
 /// Domains that a holding keeps from others at `level`: all that its own domain touches if others must stay out of all of it
@@ -118,20 +159,21 @@ fn promised(
     level: &Level,
     levels: &BTreeMap<String, Arc<Level>>,
     nodes: &Rows,
-    domains: &mut BTreeSet<u32>,
+    numbers: &mut Numbers,
+    domains: &mut Vec<u32>,
 ) {
     let Some(Held { holding, .. }) = held else { return };
     for (node, _) in &holding.pinned {
-        domains.extend(nodes.row_of(node).and_then(|row| level.domain_of(row)));
+        domains.extend(nodes.row_of(node).and_then(|row| level.number(level.domain_of(row)?)));
     }
     let mut promise = |key: &str, domain: &str, all: bool| {
         let rows = rows_named(key, domain, levels);
         if key == level.key {
-            domains.extend(level.domain(domain));
+            domains.extend(named(domain, numbers));
         } else if all {
-            domains.extend(touched(level, rows));
+            domains.extend(touched(level, rows).into_iter().filter_map(|domain| level.number(domain)));
         } else {
-            domains.extend(only_touched(level, rows));
+            domains.extend(only_touched(level, rows).and_then(|domain| level.number(domain)));
         }
     };
     promise(&holding.level, &holding.domain, holding.exclusive || any_pods(&holding.outstanding));
@@ -143,7 +185,9 @@ fn promised(
 
 /// Domains of `level` that these nodes are in.
 fn touched(level: &Level, rows: &[u32]) -> BTreeSet<u32> {
-    rows.iter().filter_map(|row| level.domain_of(*row)).collect()
+    let mut last = None;
+    // Neighbours by row are mostly neighbours by domain.
+    rows.iter().filter_map(|row| level.domain_of(*row)).filter(|domain| last.replace(*domain) != Some(*domain)).collect()
 }
 
 /// The domain of `level` that these nodes are in, if there is one and no other.
@@ -252,8 +296,31 @@ struct Keeper {
 impl Kept {
     /// Of a node that several have, the first by name counts.
     pub(crate) fn of(ledger: &Ledger, view: &View, levels: &BTreeMap<String, Arc<Level>>, nodes: &Rows) -> Self {
+        Self::by_these(ledger.keepers(), view, levels, nodes)
+    }
+
+    /// The same for these rows; of others it may not be known that they are kept.
+    pub(crate) fn on(rows: &[u32], ledger: &Ledger, view: &View, levels: &BTreeMap<String, Arc<Level>>, nodes: &Rows) -> Self {
+        let places: BTreeSet<(&str, &str)> = levels
+            .values()
+            .flat_map(|level| {
+                let named = |domain| Some((level.key.as_str(), level.name(domain)?));
+                touched(level, rows).into_iter().filter_map(named)
+            })
+            .collect();
+        let there = places.into_iter().flat_map(|(key, domain)| ledger.at(key, domain));
+        let keepers: BTreeMap<_, _> = there.filter(|(_, held)| held.holding.keeps()).collect();
+        Self::by_these(keepers.into_iter(), view, levels, nodes)
+    }
+
+    fn by_these<'a>(
+        keepers: impl Iterator<Item = (&'a GroupId, &'a Arc<Held>)>,
+        view: &View,
+        levels: &BTreeMap<String, Arc<Level>>,
+        nodes: &Rows,
+    ) -> Self {
         let mut kept = Self { of_row: vec![0; nodes.len()], keepers: Vec::new() };
-        for (_, held) in ledger.keepers().filter(|(group, _)| is_visible(view, group)) {
+        for (_, held) in keepers.filter(|(group, _)| is_visible(view, group)) {
             let holding = &held.holding;
             let number = u32::try_from(kept.keepers.len() + 1).unwrap_or(u32::MAX);
             let whole = if holding.exclusive { rows_held(holding, levels) } else { &[] };

@@ -9,10 +9,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
 use super::amounts::Amounts;
+use super::changes::Change;
 use super::fit::Fits;
-use super::holders::{Sitting, Survey};
+use super::holders::{Kept, Sitting, Survey};
 use super::ledger::{GroupId, Held, Holding, Ledger, PodFacts};
-use super::level::Level;
+use super::level::{Level, Numbers};
 use super::node::{Facts, Node};
 use super::packing::Claims;
 use super::past::{Failures, Past};
@@ -30,6 +31,15 @@ const RECENT: usize = 8;
 /// Following more groups than these costs more than looking through all of them.
 const MANY: usize = 4096;
 
+/// More changes are not kept before all that is derived from the node table has caught up with them.
+const LONG: usize = if cfg!(test) { 8 } else { 8192 };
+
+/// Following more nodes that came or went costs a level more than being made again.
+const MANY_MOVES: usize = if cfg!(test) { 5 } else { 512 };
+
+/// Numbers for names of domains that need not exist, beyond four for each that does.
+const SPARE_NUMBERS: usize = 4096;
+
 /// Nodes, the room on them, and who has been promised what.
 ///
 /// Events may come in any order: a pod may be bound to a node that is not known yet.
@@ -40,14 +50,18 @@ pub struct Index {
     /// What pods take on nodes that are not known.
     elsewhere: BTreeMap<String, Amounts>,
     pods: HashMap<(String, String), Arc<PodFacts>>,
-    /// How many pods of groups are bound to each node, where there are any.
-    members_on: HashMap<String, usize>,
+    /// By node: the groups that have pods bound to it, and how many.
+    members_on: HashMap<String, Vec<(GroupId, u32)>>,
     ledger: Ledger,
-    /// Levels over the present nodes and their labels.
-    levels: HashMap<String, Arc<Level>>,
+    /// What levels, fits and seats have to catch up with.
+    changes: Vec<Change>,
+    /// By label key.
+    levels: HashMap<String, Known>,
     fits: Fits,
     /// Where groups sit, by level.
     sitting: HashMap<String, Sitting>,
+    /// How many of the changes the seats have seen.
+    seated: usize,
     /// Groups that sit elsewhere since that was last looked at.
     moved: Vec<GroupId>,
     past: Past,
@@ -56,6 +70,15 @@ pub struct Index {
     freed: u64,
     now: Option<Timestamp>,
     recent: Vec<Snapshot>,
+}
+
+/// A level, as far as it has caught up.
+#[derive(Debug)]
+struct Known {
+    level: Arc<Level>,
+    numbers: Numbers,
+    /// How many of the changes it has seen.
+    seen: usize,
 }
 
 impl Index {
@@ -106,24 +129,19 @@ impl Index {
                 if **known == facts {
                     return;
                 }
-                let is_as_before = |key: &String, _: &mut Arc<Level>| known.labels.get(key) == facts.labels.get(key);
-                let levels = self.levels.len();
-                self.levels.retain(is_as_before);
-                let relabelled = self.levels.len() < levels;
-                let failed = known.ready && !facts.ready;
-                self.nodes.change(row).facts = Arc::new(facts);
-                self.fits.touch(row);
-                if relabelled {
-                    self.forget_sitting();
-                }
+                let (before, after) = (Arc::clone(known), Arc::new(facts));
+                let failed = before.ready && !after.ready;
+                self.nodes.change(row).facts = Arc::clone(&after);
+                self.note(Change::Facts { row, before, after });
                 if failed {
                     self.node_failed(node.metadata.name.as_deref().unwrap_or_default());
                 }
             }
             Err(row) => {
                 let used = self.elsewhere.remove(&facts.name).unwrap_or_default();
-                self.nodes.insert(row, Node { facts: Arc::new(facts), used, avoided: false });
-                self.rows_moved();
+                let facts = Arc::new(facts);
+                self.nodes.insert(row, Node { facts: Arc::clone(&facts), used, avoided: false });
+                self.note(Change::Came { row, facts });
             }
         }
         self.frees();
@@ -137,7 +155,7 @@ impl Index {
         if !node.used.is_empty() {
             self.elsewhere.insert(name.to_owned(), node.used.clone());
         }
-        self.rows_moved();
+        self.note(Change::Gone { row, facts: Arc::clone(&node.facts) });
         self.frees();
     }
 
@@ -288,8 +306,8 @@ impl Index {
     /// Makes a view. With `only` rows, room is held back for others just where that can matter to those rows.
     fn freeze(&mut self, view: View, only: Option<&[u32]>) -> Snapshot {
         let generation = self.generation;
-        let held: Vec<String> = self.ledger.levels().cloned().collect();
-        let held_levels: BTreeMap<_, _> = held.into_iter().map(|key| (key.clone(), self.level(&key))).collect();
+        self.catch_up_levels(&view);
+        let held_levels: BTreeMap<_, _> = self.ledger.levels().filter_map(|key| Some((key.clone(), self.known(key)?))).collect();
         let mut claims = own_use(&self.ledger, &view.for_groups, &self.nodes);
         reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, only, &mut claims);
         let mut avoided: BTreeSet<u32> = view.avoid.iter().filter_map(|name| self.nodes.row_of(name)).collect();
@@ -299,11 +317,15 @@ impl Index {
         }
         let avoided: Vec<u32> = avoided.into_iter().collect();
         let nodes = self.nodes_with(&claims, &avoided);
-        let fit = view.shapes.iter().map(|shape| self.fit(shape, &nodes, &claims, &avoided)).collect();
-        let levels = view.levels.iter().map(|key| self.level(key)).collect();
+        let fit = match only {
+            None => view.shapes.iter().map(|shape| self.fit(shape, &nodes, &claims, &avoided)).collect(),
+            Some(_) => Vec::new(),
+        };
+        let levels = view.levels.iter().filter_map(|key| self.known(key)).collect();
         self.follow_groups(&held_levels);
         let sitting = view.levels.iter().map(|key| self.sitting(key, &held_levels)).collect();
-        let (lazy, ledger, past) = (Lazy::for_view(&view), self.ledger.clone(), self.past.seats());
+        let kept = only.map(|rows| Kept::on(rows, &self.ledger, &view, &held_levels, &nodes));
+        let (lazy, ledger, past) = (Lazy::for_view(&view, kept), self.ledger.clone(), self.past.seats());
         Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, sitting, ledger, past, fit, lazy })
     }
 
@@ -356,13 +378,38 @@ impl Index {
         Ok(())
     }
 
+    /// Brings the levels up to date that the view, holdings or seats refer to.
+    fn catch_up_levels(&mut self, view: &View) {
+        let keys: BTreeSet<String> = self.ledger.levels().chain(&view.levels).chain(self.sitting.keys()).cloned().collect();
+        keys.iter().for_each(|key| drop(self.level(key)));
+    }
+
+    /// A level that is up to date.
+    fn known(&self, key: &str) -> Option<Arc<Level>> {
+        self.levels.get(key).map(|known| Arc::clone(&known.level))
+    }
+
     fn level(&mut self, key: &str) -> Arc<Level> {
-        if let Some(level) = self.levels.get(key) {
-            return Arc::clone(level);
+        let bound = |known: &Known| 4 * known.level.len() + SPARE_NUMBERS;
+        if self.levels.get(key).is_some_and(|known| known.numbers.len() > bound(known)) {
+            // Names of domains that nobody has any more: with them go all that they are numbers for.
+            self.levels.remove(key);
+            self.sitting.remove(key);
         }
-        let level = Arc::new(Level::over(key, &self.nodes));
-        self.levels.insert(key.to_owned(), Arc::clone(&level));
-        level
+        let (nodes, seen) = (&self.nodes, self.changes.len());
+        let known = self.levels.entry(key.to_owned()).or_insert_with(|| {
+            let mut numbers = Numbers::default();
+            Known { level: Arc::new(Level::over(key, nodes, &mut numbers)), numbers, seen }
+        });
+        let Known { level, numbers, .. } = known;
+        let new = &self.changes[known.seen..];
+        match new.iter().filter(|change| level.is_touched_by(change)).count() {
+            0 => {}
+            1..MANY_MOVES => Arc::make_mut(level).follow(new.iter(), numbers),
+            _ => *level = Arc::new(Level::over(key, nodes, numbers)),
+        }
+        known.seen = seen;
+        Arc::clone(level)
     }
 
     /// The node table with claims taken and avoided nodes out of use.
@@ -378,7 +425,7 @@ impl Index {
     }
 
     fn fit(&mut self, shape: &Shape, nodes: &Rows, claims: &Claims, avoided: &[u32]) -> Arc<[u32]> {
-        let mut fit = self.fits.column(shape, &self.nodes);
+        let mut fit = self.fits.column(shape, &self.nodes, &self.changes);
         let claimed = claims.iter().filter(|(_, claimed)| !claimed.is_empty()).map(|(row, _)| *row);
         for row in claimed.chain(avoided.iter().copied()) {
             let slots = nodes[row].slots(shape);
@@ -391,19 +438,24 @@ impl Index {
 
     /// Enters what a pod takes on its node.
     fn take(&mut self, pod: &PodFacts) {
-        if let Some((_, node)) = pod.seat() {
-            *self.members_on.entry(node.to_owned()).or_default() += 1;
+        if let Some((group, node)) = pod.seat() {
+            let members = self.members_on.entry(node.to_owned()).or_default();
+            match members.iter_mut().find(|(known, _)| known == group) {
+                Some((_, pods)) => *pods += 1,
+                None => members.push((group.clone(), 1)),
+            }
         }
         self.add_use(pod, 1);
     }
 
     /// Gives back what a pod took on its node.
     fn give_back(&mut self, pod: &PodFacts) {
-        if let Some((_, node)) = pod.seat()
+        if let Some((group, node)) = pod.seat()
             && let Some(members) = self.members_on.get_mut(node)
         {
-            *members -= 1;
-            if *members == 0 {
+            members.iter_mut().filter(|(known, _)| known == group).for_each(|(_, pods)| *pods -= 1);
+            members.retain(|(_, pods)| *pods > 0);
+            if members.is_empty() {
                 self.members_on.remove(node);
             }
         }
@@ -414,7 +466,7 @@ impl Index {
         let Some(name) = pod.node.as_ref().filter(|_| !pod.requests.is_empty()) else { return };
         if let Some(row) = self.nodes.row_of(name) {
             self.nodes.change(row).used.add(&pod.requests, times);
-            self.fits.touch(row);
+            self.note(Change::Room(row));
             return;
         }
         let used = self.elsewhere.entry(name.clone()).or_default();
@@ -424,22 +476,36 @@ impl Index {
         }
     }
 
-    fn rows_moved(&mut self) {
-        self.levels.clear();
-        self.forget_sitting();
-        self.fits.forget();
+    /// Notes a change of the node table, which is made already, for all that is derived from it.
+    fn note(&mut self, change: Change) {
+        if self.levels.is_empty() && self.fits.is_empty() {
+            return;
+        }
+        self.changes.push(change);
+        if self.changes.len() >= LONG {
+            self.catch_up();
+        }
     }
 
-    /// Where groups sit depends on the levels of what they hold, too.
-    fn forget_sitting(&mut self) {
-        self.sitting.clear();
-        self.moved.clear();
+    /// Brings all that is derived from the node table up to date, but for what nobody has asked for in a long time, and forgets
+    /// the changes.
+    fn catch_up(&mut self) {
+        self.levels.retain(|_, known| known.seen > 0);
+        self.sitting.retain(|key, _| self.levels.contains_key(key));
+        self.catch_up_levels(&View::default());
+        let held_levels = self.ledger.levels().filter_map(|key| Some((key.clone(), self.known(key)?))).collect();
+        self.follow_groups(&held_levels);
+        self.fits.catch_up(&self.nodes, &self.changes);
+        self.changes.clear();
+        self.seated = 0;
+        self.levels.values_mut().for_each(|known| known.seen = 0);
     }
 
     /// Notes that a group may sit elsewhere.
     fn group_moved(&mut self, group: &GroupId) {
         if self.moved.len() >= MANY {
-            self.forget_sitting();
+            self.sitting.clear();
+            self.moved.clear();
         }
         if !self.sitting.is_empty() {
             self.moved.push(group.clone());
@@ -448,21 +514,57 @@ impl Index {
 
     /// Where groups sit at a level. `levels` has that of every holding.
     fn sitting(&mut self, key: &str, levels: &BTreeMap<String, Arc<Level>>) -> Sitting {
+        if let Some(sitting) = self.sitting.get(key) {
+            return sitting.clone();
+        }
         let level = self.level(key);
         let survey = Survey { ledger: &self.ledger, nodes: &self.nodes, level: &level, levels };
-        self.sitting.entry(key.to_owned()).or_insert_with(|| Sitting::of(survey)).clone()
+        let numbers = self.levels.get_mut(key).map(|known| &mut known.numbers);
+        let sitting = numbers.map(|numbers| Sitting::of(survey, numbers)).unwrap_or_default();
+        self.sitting.insert(key.to_owned(), sitting.clone());
+        sitting
     }
 
-    /// Looks again where the groups sit that have moved.
+    /// Looks again where the groups sit that have moved, or that nodes have moved under. All levels are up to date.
     fn follow_groups(&mut self, levels: &BTreeMap<String, Arc<Level>>) {
-        for group in std::mem::take(&mut self.moved) {
-            for (key, sitting) in &mut self.sitting {
-                if let Some(level) = self.levels.get(key) {
-                    sitting.update(&group, Survey { ledger: &self.ledger, nodes: &self.nodes, level, levels });
-                }
-            }
+        let new = std::mem::replace(&mut self.seated, self.changes.len())..self.changes.len();
+        if !self.sitting.is_empty() {
+            let seen = |key: &String| levels.contains_key(key) || self.sitting.contains_key(key);
+            let moved = moved_under(&self.changes[new], seen, &self.ledger, &self.members_on);
+            moved.iter().for_each(|group| self.group_moved(group));
+        }
+        let moved: BTreeSet<GroupId> = std::mem::take(&mut self.moved).into_iter().collect();
+        for (key, sitting) in &mut self.sitting {
+            let Some(known) = self.levels.get_mut(key) else { continue };
+            let survey = Survey { ledger: &self.ledger, nodes: &self.nodes, level: &known.level, levels };
+            moved.iter().for_each(|group| sitting.update(group, survey, &mut known.numbers));
         }
     }
+}
+
+/// The groups that may sit elsewhere because of nodes that came, went or got other labels of keys that are `seen`: those with pods
+/// or promises there, and those that hold a domain of such a node.
+fn moved_under(
+    changes: &[Change],
+    seen: impl Fn(&String) -> bool,
+    ledger: &Ledger,
+    members_on: &HashMap<String, Vec<(GroupId, u32)>>,
+) -> BTreeSet<GroupId> {
+    let (mut nodes, mut places) = (BTreeSet::new(), BTreeSet::new());
+    for change in changes.iter().filter(|change| change.moves(&seen)) {
+        for facts in change.facts() {
+            nodes.insert(facts.name.as_str());
+            places.extend(ledger.levels().filter_map(|key| Some((key.as_str(), facts.labels.get(key)?.as_str()))));
+        }
+    }
+    if nodes.is_empty() {
+        return BTreeSet::new();
+    }
+    let there = nodes.iter().filter_map(|node| members_on.get(*node)).flatten().map(|(group, _)| group);
+    let holding = places.into_iter().flat_map(|(key, domain)| ledger.at(key, domain)).map(|(group, _)| group);
+    let pins = |held: &Held| held.holding.pinned.iter().any(|(node, _)| nodes.contains(node.as_str()));
+    let pinned = ledger.outstanding().filter(|(_, held)| pins(held)).map(|(group, _)| group);
+    there.chain(holding).chain(pinned).cloned().collect()
 }
 
 /// What a worker StatefulSet is called among the pods: no pod's name has a slash.

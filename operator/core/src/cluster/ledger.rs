@@ -124,7 +124,7 @@ impl Holding {
     }
 
     /// Whether it keeps others out of a domain.
-    fn keeps(&self) -> bool {
+    pub(crate) fn keeps(&self) -> bool {
         self.exclusive || self.subgroups.iter().any(|subgroup| subgroup.alone)
     }
 }
@@ -301,13 +301,13 @@ impl Ledger {
     }
 
     /// The groups whose holding names this domain, for itself or for a subgroup.
-    pub(crate) fn at(&self, level: &str, domain: &str) -> impl Iterator<Item = (&GroupId, &Held)> {
+    pub(crate) fn at(&self, level: &str, domain: &str) -> impl Iterator<Item = (&GroupId, &Arc<Held>)> {
         let groups = self.places.get(level).and_then(|domains| domains.get(domain));
         self.held(groups)
     }
 
     /// The groups with pods that are promised room.
-    pub(crate) fn outstanding(&self) -> impl Iterator<Item = (&GroupId, &Held)> {
+    pub(crate) fn outstanding(&self) -> impl Iterator<Item = (&GroupId, &Arc<Held>)> {
         self.held(Some(&self.outstanding))
     }
 
@@ -316,9 +316,12 @@ impl Ledger {
         self.keepers.iter().filter_map(|group| self.holdings.get_key_value(group))
     }
 
-    fn held<'a>(&'a self, groups: Option<&'a RedBlackTreeSetSync<GroupId>>) -> impl Iterator<Item = (&'a GroupId, &'a Held)> {
+    fn held<'a>(
+        &'a self,
+        groups: Option<&'a RedBlackTreeSetSync<GroupId>>,
+    ) -> impl Iterator<Item = (&'a GroupId, &'a Arc<Held>)> {
         let groups = groups.into_iter().flat_map(RedBlackTreeSetSync::iter);
-        groups.filter_map(|group| Some((group, self.holdings.get(group)?.as_ref())))
+        groups.filter_map(|group| Some((group, self.holdings.get(group)?)))
     }
 
     /// Replaces a group's holding, and everything by which it is found.

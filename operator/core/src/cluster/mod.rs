@@ -12,6 +12,7 @@
 
 pub mod amounts;
 mod best;
+mod changes;
 mod commit;
 pub mod explain;
 mod fit;

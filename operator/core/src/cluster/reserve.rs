@@ -88,7 +88,7 @@ fn touching<'a>(
         let mut found: Vec<(&GroupId, &Holding)> = Vec::new();
         for (key, level) in levels {
             let Some(domain) = level.domain_of(row).filter(|domain| seen.insert((key, *domain))) else { continue };
-            let there = ledger.at(key, &level.names[domain as usize]).map(|(group, held)| (group, &held.holding));
+            let there = ledger.at(key, level.name(domain).unwrap_or_default()).map(|(group, held)| (group, &held.holding));
             found.extend(there.filter(|(group, holding)| holding.is_outstanding() && !own.contains(group)));
         }
         let pins = |holding: &Holding| holding.pinned.iter().any(|(node, _)| *node == nodes[row].facts.name);

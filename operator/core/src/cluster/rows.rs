@@ -1,4 +1,4 @@
-//! The node table, in chunks: a change under a snapshot copies one chunk and not the table.
+//! The node table, in chunks: a change under a snapshot copies one chunk and not the table, and so does a node that comes.
 
 use std::collections::BTreeMap;
 use std::ops::Index;
@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use super::node::Node;
 
-/// Nodes of one chunk. Small enough to be copied for every event, large enough that a table has few of them.
+/// Most nodes of one chunk. Small enough to be copied for every event, large enough that a table has few of them.
 const CHUNK: usize = 128;
 
 /// Nodes by name; the position is the node's row. Cheap to clone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Rows {
-    /// All of them full but the last.
+    /// None of them empty.
     chunks: Vec<Arc<Vec<Arc<Node>>>>,
+    /// The row of each chunk's first node.
+    starts: Vec<u32>,
+    len: u32,
     /// Rows that are different in one view: what is promised to others is taken there.
     different: BTreeMap<u32, Node>,
 }
@@ -21,20 +24,20 @@ pub(crate) struct Rows {
 impl Rows {
     /// How many nodes there are.
     pub(crate) fn len(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+        self.len as usize
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.len == 0
     }
 
     pub(crate) fn get(&self, row: u32) -> Option<&Node> {
-        ((row as usize) < self.len()).then(|| &self[row])
+        (row < self.len).then(|| &self[row])
     }
 
     /// In the order of rows.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Node> + Clone {
-        (0..u32::try_from(self.len()).unwrap_or(u32::MAX)).map(|row| &self[row])
+    pub(crate) fn iter(&self) -> Iter<'_> {
+        Iter { rows: self, chunk: 0, position: 0, row: 0 }
     }
 
     /// Row of the named node.
@@ -47,50 +50,76 @@ impl Rows {
         let name_of = |node: &Arc<Node>| node.facts.name.as_str().cmp(name);
         let after = self.chunks.partition_point(|chunk| chunk.first().is_some_and(|first| name_of(first).is_le()));
         let Some(chunk) = after.checked_sub(1) else { return Err(0) };
-        let row = |position: usize| u32::try_from(chunk * CHUNK + position).unwrap_or(u32::MAX);
+        let row = |position| self.starts[chunk] + count(position);
         self.chunks[chunk].binary_search_by(name_of).map(row).map_err(row)
+    }
+
+    /// Chunk and position of a row; for the row after the last one, the end of the last chunk.
+    fn seat(&self, row: u32) -> (usize, usize) {
+        let chunk = self.starts.partition_point(|start| *start <= row).saturating_sub(1);
+        (chunk, (row - self.starts[chunk]) as usize)
     }
 
     /// A row that is to be changed.
     pub(crate) fn change(&mut self, row: u32) -> &mut Node {
-        let row = row as usize;
-        Arc::make_mut(&mut Arc::make_mut(&mut self.chunks[row / CHUNK])[row % CHUNK])
+        let (chunk, position) = self.seat(row);
+        Arc::make_mut(&mut Arc::make_mut(&mut self.chunks[chunk])[position])
     }
 
     /// A row that is to be changed in this view only.
     pub(crate) fn differ(&mut self, row: u32) -> &mut Node {
+        let (chunk, position) = self.seat(row);
         let chunks = &self.chunks;
-        self.different.entry(row).or_insert_with(|| Node::clone(&chunks[row as usize / CHUNK][row as usize % CHUNK]))
+        self.different.entry(row).or_insert_with(|| Node::clone(&chunks[chunk][position]))
     }
 
-    /// Makes room for a node before this row. The last node of every full chunk moves on to the next.
+    /// Makes room for a node before this row, one that its name goes before.
     pub(crate) fn insert(&mut self, row: u32, node: Node) {
-        let (first, mut moving) = (row as usize / CHUNK, Arc::new(node));
-        let mut position = row as usize % CHUNK;
-        for chunk in self.chunks.iter_mut().skip(first) {
-            let chunk = Arc::make_mut(chunk);
-            chunk.insert(position, moving);
-            position = 0;
-            if chunk.len() <= CHUNK {
-                return;
-            }
-            let Some(last) = chunk.pop() else { return };
-            moving = last;
+        if self.chunks.is_empty() {
+            self.chunks.push(Arc::default());
+            self.starts.push(0);
         }
-        self.chunks.push(Arc::new(vec![moving]));
+        let (chunk, position) = self.seat(row);
+        let nodes = Arc::make_mut(&mut self.chunks[chunk]);
+        nodes.insert(position, Arc::new(node));
+        if nodes.len() > CHUNK {
+            let rest = nodes.split_off(CHUNK / 2);
+            self.chunks.insert(chunk + 1, Arc::new(rest));
+        }
+        self.count_from(chunk);
     }
 
-    /// Takes a node out. The first node of every later chunk moves back to the one before.
+    /// Takes a node out.
     pub(crate) fn remove(&mut self, row: u32) -> Arc<Node> {
-        let first = row as usize / CHUNK;
-        let removed = Arc::make_mut(&mut self.chunks[first]).remove(row as usize % CHUNK);
-        for chunk in first + 1..self.chunks.len() {
-            let moving = Arc::make_mut(&mut self.chunks[chunk]).remove(0);
-            Arc::make_mut(&mut self.chunks[chunk - 1]).push(moving);
+        let (chunk, position) = self.seat(row);
+        let nodes = Arc::make_mut(&mut self.chunks[chunk]);
+        let removed = nodes.remove(position);
+        let left = nodes.len();
+        let next = self.chunks.get(chunk + 1).map(|next| next.len());
+        if left == 0 {
+            self.chunks.remove(chunk);
+        } else if next.is_some_and(|next| left + next <= CHUNK / 2) {
+            let next = self.chunks.remove(chunk + 1);
+            Arc::make_mut(&mut self.chunks[chunk]).extend(next.iter().cloned());
         }
-        self.chunks.pop_if(|last| last.is_empty());
+        self.count_from(chunk);
         removed
     }
+
+    /// Where the chunks start from this one on.
+    fn count_from(&mut self, chunk: usize) {
+        let mut row = if chunk < self.starts.len() { self.starts[chunk] } else { self.len };
+        self.starts.truncate(chunk);
+        for chunk in self.chunks.iter().skip(chunk) {
+            self.starts.push(row);
+            row += count(chunk.len());
+        }
+        self.len = row;
+    }
+}
+
+fn count(positions: usize) -> u32 {
+    u32::try_from(positions).unwrap_or(u32::MAX)
 }
 
 impl Index<u32> for Rows {
@@ -102,9 +131,42 @@ impl Index<u32> for Rows {
         {
             return node;
         }
-        &self.chunks[row as usize / CHUNK][row as usize % CHUNK]
+        let (chunk, position) = self.seat(row);
+        &self.chunks[chunk][position]
     }
 }
+
+/// Nodes in the order of rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Iter<'a> {
+    rows: &'a Rows,
+    chunk: usize,
+    position: usize,
+    row: u32,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a Node;
+
+    fn next(&mut self) -> Option<&'a Node> {
+        let nodes = self.rows.chunks.get(self.chunk)?;
+        let node = nodes.get(self.position)?;
+        let different = if self.rows.different.is_empty() { None } else { self.rows.different.get(&self.row) };
+        self.row += 1;
+        self.position += 1;
+        if self.position == nodes.len() {
+            (self.chunk, self.position) = (self.chunk + 1, 0);
+        }
+        Some(different.unwrap_or(node))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.rows.len - self.row) as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +217,20 @@ mod tests {
             rows.remove(rows.row_of(&format!("n{number:03}")).unwrap());
         }
         assert!(rows.is_empty() && rows.row_of("n000").is_none());
+    }
+
+    #[test]
+    fn a_node_that_comes_or_goes_copies_no_more_than_a_chunk_or_two() {
+        let mut rows = table();
+        let copy = rows.clone();
+        rows.insert(
+            rows.search("n200x").unwrap_err(),
+            Node { facts: Arc::new(Facts { name: "n200x".into(), ..Facts::default() }), ..Node::default() },
+        );
+        rows.remove(100);
+        let shared = copy.chunks.iter().filter(|chunk| rows.chunks.iter().any(|other| Arc::ptr_eq(chunk, other))).count();
+        assert!(shared + 2 >= copy.chunks.len(), "{shared} of {} are shared", copy.chunks.len());
+        assert!(copy.chunks.len() < 12);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use super::best::Best;
-use super::holders::{Holders, Kept, Sitting, Tenant, tenants};
+use super::holders::{Kept, Sitting, Tenant, tenants};
 use super::ledger::{GroupId, Ledger, SubgroupId};
 use super::level::Level;
 use super::packing::{Claims, Packing, Room};
@@ -64,7 +64,7 @@ pub(super) struct Frozen {
     pub(super) sitting: Vec<Sitting>,
     pub(super) ledger: Ledger,
     pub(super) past: Seats,
-    /// By shape: slots per node, those that others have for themselves included.
+    /// By shape: slots per node, those that others have for themselves included. Empty in a view of a few rows.
     pub(super) fit: Vec<Arc<[u32]>>,
     pub(super) lazy: Lazy,
 }
@@ -74,7 +74,7 @@ pub(super) struct Frozen {
 pub(super) struct Lazy {
     parents: Vec<OnceLock<Arc<[u32]>>>,
     domain_fit: Vec<Vec<OnceLock<Arc<[u32]>>>>,
-    holders: Vec<OnceLock<Holders>>,
+    holders: Vec<OnceLock<Arc<[u32]>>>,
     tenants: Vec<OnceLock<BTreeMap<u32, BTreeSet<Tenant>>>>,
     kept: OnceLock<Kept>,
     /// By shape: slots per node, none on nodes that others have for themselves.
@@ -82,7 +82,8 @@ pub(super) struct Lazy {
 }
 
 impl Lazy {
-    pub(super) fn for_view(view: &View) -> Self {
+    /// With what is known of the nodes that others have for themselves, if it is.
+    pub(super) fn for_view(view: &View, kept: Option<Kept>) -> Self {
         fn cells<T>(count: usize) -> Vec<OnceLock<T>> {
             (0..count).map(|_| OnceLock::new()).collect()
         }
@@ -91,7 +92,7 @@ impl Lazy {
             domain_fit: view.levels.iter().map(|_| cells(view.shapes.len())).collect(),
             holders: cells(view.levels.len()),
             tenants: cells(view.levels.len()),
-            kept: OnceLock::new(),
+            kept: kept.map_or_else(OnceLock::new, OnceLock::from),
             fit: cells(view.shapes.len()),
         }
     }
@@ -126,16 +127,14 @@ impl Snapshot {
 
     /// How many domains the level has.
     pub fn domain_count(&self, level: LevelId) -> u32 {
-        self.level(level).map_or(0, |level| u32::try_from(level.names.len()).unwrap_or(u32::MAX))
+        self.level(level).map_or(0, |level| u32::try_from(level.len()).unwrap_or(u32::MAX))
     }
 
     /// For every domain of `level`: the domain of the level before it that contains it; `NONE` where there is none or they do not nest.
     pub fn domain_parents(&self, level: LevelId) -> Arc<[u32]> {
         let Some((cell, inner)) = self.0.lazy.parents.get(level.0 as usize).zip(self.level(level)) else { return [].into() };
         let around = level.0.checked_sub(1).and_then(|wider| self.level(LevelId(wider)));
-        Arc::clone(
-            cell.get_or_init(|| inner.rows.iter().map(|rows| around.map_or(DomainId::NONE.0, |o| common(o, rows))).collect()),
-        )
+        Arc::clone(cell.get_or_init(|| inner.rows().map(|rows| around.map_or(DomainId::NONE.0, |o| common(o, rows))).collect()))
     }
 
     /// For every domain of `level`: how many pods of this shape fit after the scheduler's hard filters.
@@ -144,13 +143,16 @@ impl Snapshot {
         let Some(((cell, level), fit)) = cell.zip(self.level(level)).zip(self.fit(shape)) else {
             return [].into();
         };
-        let sum = |rows: &Vec<u32>| rows.iter().fold(0_u32, |sum, row| sum.saturating_add(fit[*row as usize]));
-        Arc::clone(cell.get_or_init(|| level.rows.iter().map(sum).collect()))
+        let sum = |rows: &[u32]| rows.iter().fold(0_u32, |sum, row| sum.saturating_add(fit[*row as usize]));
+        Arc::clone(cell.get_or_init(|| level.rows().map(sum).collect()))
     }
 
     /// For every domain of `level`: how many other units sit there, as the request's owner must see them (0 is free).
     pub fn domain_holders(&self, level: LevelId) -> Arc<[u32]> {
-        self.holders(level).map_or_else(|| [].into(), |holders| Arc::clone(&holders.count))
+        let frozen = &self.0;
+        let known = frozen.lazy.holders.get(level.0 as usize).zip(frozen.sitting.get(level.0 as usize)).zip(self.level(level));
+        let Some(((cell, sitting), level)) = known else { return [].into() };
+        Arc::clone(cell.get_or_init(|| sitting.holders(&frozen.view, level)))
     }
 
     /// For every node: its domain at `level`.
@@ -197,7 +199,7 @@ impl Snapshot {
 
     /// The label value that makes the domain.
     pub fn domain_name(&self, level: LevelId, domain: DomainId) -> Option<&str> {
-        self.level(level)?.names.get(domain.0 as usize).map(String::as_str)
+        self.level(level)?.name(domain.0)
     }
 
     /// The node's name.
@@ -245,9 +247,12 @@ impl Snapshot {
 
     /// Gives the node table to a packing.
     pub(crate) fn with_room<T>(&self, packs: impl FnOnce(&Room<'_>) -> T) -> T {
+        let (nodes, shapes) = (&self.0.nodes, &self.0.view.shapes);
         let columns: Vec<&[u32]> = (0..).zip(&self.0.fit).filter_map(|(shape, _)| Some(&self.fit(ShapeId(shape))?[..])).collect();
-        let fit = |row: u32, shape: usize| columns[shape][row as usize];
-        packs(&Room { nodes: &self.0.nodes, shapes: &self.0.view.shapes, fit: &fit, counts_leftover: true })
+        let column = |row: u32, shape: usize| columns[shape][row as usize];
+        let counted = |row: u32, shape: usize| nodes[row].slots(&shapes[shape]);
+        let fit: &dyn Fn(u32, usize) -> u32 = if columns.is_empty() { &counted } else { &column };
+        packs(&Room { nodes, shapes, fit, counts_leftover: true })
     }
 
     /// Rows of the domain's nodes; none if there is no such domain.
@@ -262,7 +267,9 @@ impl Snapshot {
 
     /// The group that holds the domain, for messages.
     pub(crate) fn holder(&self, place: Place) -> Option<&str> {
-        self.holders(place.level)?.first(place.domain.0)
+        let number = self.level(place.level)?.number(place.domain.0)?;
+        let sitting = self.0.sitting.get(place.level.0 as usize)?;
+        sitting.visible(&self.0.view, number).next().map(|seat| seat.name.as_str())
     }
 
     /// The group that has this node for itself, for messages.
@@ -332,12 +339,6 @@ impl Snapshot {
         let frozen = &self.0;
         let (cell, level) = frozen.lazy.tenants.get(level.0 as usize).zip(self.level(level))?;
         Some(cell.get_or_init(|| tenants(&frozen.ledger, &frozen.view, &frozen.nodes, level, &frozen.held_levels)))
-    }
-
-    fn holders(&self, level: LevelId) -> Option<&Holders> {
-        let frozen = &self.0;
-        let (cell, sitting) = frozen.lazy.holders.get(level.0 as usize).zip(frozen.sitting.get(level.0 as usize))?;
-        Some(cell.get_or_init(|| sitting.holders(&frozen.view, self.domain_count(level) as usize)))
     }
 }
 

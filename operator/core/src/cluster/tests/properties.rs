@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Snapshot, Verdict};
+use crate::cluster::{Snapshot, SubgroupHolding, Verdict};
 use crate::placement::check::{Checked, Checker};
 use crate::placement::{Decision, Request, native};
 
@@ -34,6 +34,33 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A holding of a pool, of a node, of nodes one by one, or of nodes for a part.
+fn promise() -> impl Strategy<Value = Holding> {
+    (0..3_u32, 1..4_u8, 0..6_u8, 0..4_u8, any::<bool>(), 0..3_u32).prop_map(
+        |(group, pool, node, kind, exclusive, outstanding)| {
+            let outstanding = if outstanding > 0 { vec![(shape(1), outstanding)] } else { Vec::new() };
+            let of_pool = Holding { exclusive, ..holding("red", group, pool_name(pool), outstanding.clone()) };
+            let (level, domain) = ("kubernetes.io/hostname".to_owned(), format!("n{node}"));
+            match kind {
+                0 => of_pool,
+                1 => Holding { level, domain, ..of_pool },
+                2 => Holding { pinned: vec![(domain, shape(1))], outstanding: Vec::new(), ..of_pool },
+                _ => {
+                    let part = SubgroupHolding { index: 0, level, domain, outstanding, alone: exclusive };
+                    Holding {
+                        subgroups: vec![part],
+                        level: String::new(),
+                        domain: String::new(),
+                        exclusive: false,
+                        outstanding: Vec::new(),
+                        ..of_pool
+                    }
+                }
+            }
+        },
+    )
+}
+
 fn set_name(set: u8) -> &'static str {
     ["red", "blue"][usize::from(set)]
 }
@@ -56,7 +83,12 @@ fn apply(event: &Event, index: &mut Index, nodes: &mut BTreeMap<String, Node>, p
         }
         Event::Pod { set, group, rank, gpus, node } => {
             let node = node.map(|node| format!("n{node}")).unwrap_or_default();
-            let pod = member(set_name(*set), *group, *rank, *gpus, &node);
+            let mut pod = member(set_name(*set), *group, *rank, *gpus, &node);
+            if node.is_empty() {
+                // It is bound to go where its GPUs say, which may be nowhere.
+                let selector = [(POOL.to_owned(), pool_name(u8::try_from(gpus % 4).unwrap()).to_owned())];
+                pod.spec.as_mut().unwrap().node_selector = Some(selector.into());
+            }
             index.apply_pod(&pod);
             pods.insert(pod.metadata.name.clone().unwrap(), pod);
         }
@@ -88,15 +120,16 @@ fn wide_view() -> View {
 proptest! {
     #[test]
     fn an_index_kept_up_by_events_equals_one_built_from_what_is_left(
-        events in prop::collection::vec(event(), 0..60),
-        held in prop::collection::btree_map(0..3_u32, 1..4_u8, 0..3),
+        events in prop::collection::vec((event(), prop::option::weighted(0.2, promise())), 0..60),
     ) {
         let (mut index, mut nodes, mut pods) = (Index::new(), BTreeMap::new(), BTreeMap::new());
-        let holdings: Vec<_> =
-            held.iter().map(|(group, pool)| holding("red", *group, pool_name(*pool), vec![(shape(1), 2)])).collect();
-        index.replace_holdings_of_set("default", "red", holdings.clone());
-        for event in &events {
+        let mut holdings = BTreeMap::new();
+        for (event, promise) in &events {
             apply(event, &mut index, &mut nodes, &mut pods);
+            if let Some(promise) = promise {
+                index.hold(promise.clone());
+                holdings.insert(promise.group.clone(), promise.clone());
+            }
             // Read in between, so that columns are kept up and not made once at the end.
             let seen = index.snapshot(wide_view());
             let before = columns(&seen);
@@ -105,7 +138,7 @@ proptest! {
         let mut rebuilt = Index::new();
         pods.values().for_each(|pod| rebuilt.apply_pod(pod));
         nodes.values().for_each(|node| rebuilt.apply_node(node));
-        rebuilt.replace_holdings_of_set("default", "red", holdings);
+        rebuilt.replace_holdings_of_set("default", "red", holdings.into_values().collect());
         prop_assert_eq!(columns(&index.snapshot(wide_view())), columns(&rebuilt.snapshot(wide_view())));
     }
 

@@ -563,7 +563,7 @@ fn moved_under(
     let there = nodes.iter().filter_map(|node| members_on.get(*node)).flatten().map(|(group, _)| group);
     let holding = places.into_iter().flat_map(|(key, domain)| ledger.at(key, domain)).map(|(group, _)| group);
     let pins = |held: &Held| held.holding.pinned.iter().any(|(node, _)| nodes.contains(node.as_str()));
-    let pinned = ledger.outstanding().filter(|(_, held)| pins(held)).map(|(group, _)| group);
+    let pinned = ledger.pinning().filter(|(_, held)| pins(held)).map(|(group, _)| group);
     there.chain(holding).chain(pinned).cloned().collect()
 }
 

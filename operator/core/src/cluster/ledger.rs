@@ -10,7 +10,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::RedBlackTreeMapSync;
 
 use muster_api::names::{annotation, label, parent_and_ordinal};
 
@@ -230,20 +230,24 @@ pub(crate) struct Occupant {
     pub(crate) pods: BTreeMap<String, Arc<PodFacts>>,
 }
 
-/// Groups by label key and value of a domain.
-type Places = RedBlackTreeMapSync<String, RedBlackTreeMapSync<String, RedBlackTreeSetSync<GroupId>>>;
+/// Some of the holdings.
+type Part = RedBlackTreeMapSync<GroupId, Arc<Held>>;
+
+/// Holdings by label key and value of a domain that they name.
+type Places = RedBlackTreeMapSync<String, RedBlackTreeMapSync<String, Part>>;
 
 /// Occupants and holdings by group, in maps that share what is the same with the ledgers of snapshots: cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     pub(crate) occupants: RedBlackTreeMapSync<GroupId, Arc<Occupant>>,
     pub(crate) holdings: RedBlackTreeMapSync<GroupId, Arc<Held>>,
-    /// The groups whose holding names a domain.
     places: Places,
-    /// The groups with pods that are promised room.
-    outstanding: RedBlackTreeSetSync<GroupId>,
-    /// The groups that keep others out of a domain.
-    keepers: RedBlackTreeSetSync<GroupId>,
+    /// Those with pods that are promised room.
+    outstanding: Part,
+    /// Those with pods that are promised room on one node each.
+    pinning: Part,
+    /// Those that keep others out of a domain.
+    keepers: Part,
 }
 
 impl Ledger {
@@ -302,57 +306,57 @@ impl Ledger {
 
     /// The groups whose holding names this domain, for itself or for a subgroup.
     pub(crate) fn at(&self, level: &str, domain: &str) -> impl Iterator<Item = (&GroupId, &Arc<Held>)> {
-        let groups = self.places.get(level).and_then(|domains| domains.get(domain));
-        self.held(groups)
+        let there = self.places.get(level).and_then(|domains| domains.get(domain));
+        there.into_iter().flat_map(Part::iter)
     }
 
     /// The groups with pods that are promised room.
     pub(crate) fn outstanding(&self) -> impl Iterator<Item = (&GroupId, &Arc<Held>)> {
-        self.held(Some(&self.outstanding))
+        self.outstanding.iter()
+    }
+
+    /// The groups with pods that are promised room on one node each.
+    pub(crate) fn pinning(&self) -> impl Iterator<Item = (&GroupId, &Arc<Held>)> {
+        self.pinning.iter()
     }
 
     /// The groups that have a domain for themselves, or a subgroup that has.
     pub(crate) fn keepers(&self) -> impl Iterator<Item = (&GroupId, &Arc<Held>)> {
-        self.keepers.iter().filter_map(|group| self.holdings.get_key_value(group))
-    }
-
-    fn held<'a>(
-        &'a self,
-        groups: Option<&'a RedBlackTreeSetSync<GroupId>>,
-    ) -> impl Iterator<Item = (&'a GroupId, &'a Arc<Held>)> {
-        let groups = groups.into_iter().flat_map(RedBlackTreeSetSync::iter);
-        groups.filter_map(|group| Some((group, self.holdings.get(group)?)))
+        self.keepers.iter()
     }
 
     /// Replaces a group's holding, and everything by which it is found.
     pub(crate) fn put(&mut self, group: &GroupId, held: Option<Arc<Held>>) {
         if let Some(before) = self.holdings.get(group).cloned() {
             before.holding.places().for_each(|(level, domain)| self.forget_place(level, domain, group));
-            self.outstanding.remove_mut(group);
-            self.keepers.remove_mut(group);
-            self.holdings.remove_mut(group);
+            for part in [&mut self.outstanding, &mut self.pinning, &mut self.keepers, &mut self.holdings] {
+                part.remove_mut(group);
+            }
         }
         let Some(held) = held else { return };
-        held.holding.places().for_each(|(level, domain)| self.note_place(level, domain, group));
-        if held.holding.is_outstanding() {
-            self.outstanding.insert_mut(group.clone());
+        held.holding.places().for_each(|(level, domain)| self.note_place(level, domain, group, &held));
+        let Holding { pinned, .. } = &held.holding;
+        let parts = [
+            (&mut self.outstanding, held.holding.is_outstanding()),
+            (&mut self.pinning, !pinned.is_empty()),
+            (&mut self.keepers, held.holding.keeps()),
+            (&mut self.holdings, true),
+        ];
+        for (part, _) in parts.into_iter().filter(|(_, is_in)| *is_in) {
+            part.insert_mut(group.clone(), Arc::clone(&held));
         }
-        if held.holding.keeps() {
-            self.keepers.insert_mut(group.clone());
-        }
-        self.holdings.insert_mut(group.clone(), held);
     }
 
-    fn note_place(&mut self, level: &str, domain: &str, group: &GroupId) {
+    fn note_place(&mut self, level: &str, domain: &str, group: &GroupId, held: &Arc<Held>) {
         if !self.places.contains_key(level) {
             self.places.insert_mut(level.to_owned(), RedBlackTreeMapSync::default());
         }
         let Some(domains) = self.places.get_mut(level) else { return };
         if !domains.contains_key(domain) {
-            domains.insert_mut(domain.to_owned(), RedBlackTreeSetSync::default());
+            domains.insert_mut(domain.to_owned(), Part::default());
         }
         if let Some(groups) = domains.get_mut(domain) {
-            groups.insert_mut(group.clone());
+            groups.insert_mut(group.clone(), Arc::clone(held));
         }
     }
 

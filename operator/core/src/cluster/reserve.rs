@@ -77,8 +77,7 @@ fn touching<'a>(
     nodes: &Rows,
     rows: &[u32],
 ) -> BTreeSet<&'a GroupId> {
-    let pinned: Vec<_> =
-        ledger.outstanding().filter(|(group, held)| !held.holding.pinned.is_empty() && !own.contains(group)).collect();
+    let pinned: Vec<_> = ledger.pinning().filter(|(group, _)| !own.contains(group)).collect();
     let (mut groups, mut reached, mut seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut open: Vec<u32> = rows.to_vec();
     while let Some(row) = open.pop() {

@@ -49,7 +49,8 @@ pub(crate) struct Args {
     /// Lease that decides which replica reconciles.
     #[arg(long, default_value = "muster", value_name = "NAME")]
     pub(crate) lease: String,
-    /// Folder that compiled policies are kept in, of this replica alone; they are compiled at every start without one.
+    /// Folder that compiled policies and copies of those from registries are kept in, of this replica alone. Without one, policies are
+    /// compiled at every start, and load only while their registries can be reached.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) policy_cache_dir: Option<PathBuf>,
     /// Log format.

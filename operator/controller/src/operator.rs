@@ -1,14 +1,14 @@
 //! Wiring: what every replica runs, and what only the lease holder does.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::Client;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
-use muster_policy_host::{CacheOptions, Engine, EngineOptions};
+use muster_policy_host::{CacheOptions, Engine, EngineOptions, Folder};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -30,8 +30,10 @@ const LEASE: (u64, u64) = (15, 5);
 /// How long reconciling waits for policies after a start: a registry that doesn't answer holds up only the sets that need it.
 const FIRST_PASS: Duration = Duration::from_secs(20);
 
-/// Compiled policies that are kept on disk; the chart's volume for them is a little larger.
+/// Compiled policies that are kept on disk. The chart's volume has room for these, for the copies and for what is being written.
 const POLICY_CACHE_BYTES: u64 = 224 << 20;
+/// Copies of what registries gave, components and signatures, that are kept on disk beside them.
+const POLICY_COPIES_BYTES: u64 = 96 << 20;
 
 /// Sets that wait to be reconciled.
 type Due = mpsc::UnboundedReceiver<SetRef>;
@@ -58,7 +60,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     let cx = Context {
         recorder: recorder(client.clone(), &args.pod_name),
-        policies: Arc::new(Policies::new(engine(&config.policy_host, args.policy_cache_dir.clone())?)),
+        policies: Arc::new(Policies::new(engine(&config.policy_host, args.policy_cache_dir.as_deref())?, copies(&args))),
         client: client.clone(),
         caches,
         config,
@@ -108,7 +110,15 @@ async fn serve_admission(
     Ok(())
 }
 
-fn engine(limits: &PolicyHost, cache: Option<PathBuf>) -> anyhow::Result<Engine> {
+/// The folder for copies of what registries gave, if there is one. Policies load without it too, while their registries can be reached.
+fn copies(args: &Args) -> Option<Folder> {
+    let folder = args.policy_cache_dir.as_ref()?.join("copies");
+    let opened = Folder::open(CacheOptions { folder: folder.clone(), max_bytes: POLICY_COPIES_BYTES }, "policy");
+    let failed = |error: &std::io::Error| tracing::warn!(folder = %folder.display(), %error, "no copies of policies from registries are kept");
+    opened.inspect_err(failed).ok()
+}
+
+fn engine(limits: &PolicyHost, cache: Option<&Path>) -> anyhow::Result<Engine> {
     let mut options = EngineOptions {
         max_component_bytes: limits.max_component_bytes,
         compile_timeout: Duration::from_secs(limits.compile_timeout_seconds),

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
-use crate::cache::{Cache, CacheOptions};
+use crate::cache::Cache;
 use crate::compile::{CompileError, Compiler};
 use crate::complexity;
+use crate::folder::CacheOptions;
 use crate::slots::Slots;
 use crate::store::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLES};
 

@@ -6,13 +6,16 @@
 //!  watch waiting for sets, groups and conditions
 //! ```
 
+mod policy;
 mod set;
 mod site;
 mod watch;
 
 pub use muster_cluster::{PATIENCE, merge};
+pub use policy::{Policy, message, reason, verdict, verdicts};
 pub use set::Set;
 pub use site::{Site, TAINT};
 pub use watch::{
-    await_condition, await_groups, await_ready, condition, domains, get, leaders, objects_of, of_set, pods, status_of,
+    RECORD, await_condition, await_groups, await_ready, condition, decider, domains, get, leaders, objects_of, of_set, pods,
+    status_of,
 };

@@ -139,3 +139,17 @@ pub async fn domains(namespace: &Namespace, set: &str, key: &str) -> Result<BTre
     }
     Ok(domains)
 }
+
+/// Where a leader's decision is written down.
+pub const RECORD: &str = "muster.dev/placement";
+
+/// Who decided where the group of a leader is, once somebody has.
+///
+/// # Errors
+/// When nobody has yet.
+pub async fn decider(namespace: &Namespace, leader: &str) -> Result<String> {
+    let pod = namespace.api::<Pod>().get(leader).await?;
+    let record = pod.annotations().get(RECORD).with_context(|| format!("{leader} has no record of its place"))?;
+    let record: Value = serde_json::from_str(record)?;
+    record["by"].as_str().map(str::to_owned).context("the record does not say who decided")
+}

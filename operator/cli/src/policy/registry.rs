@@ -9,7 +9,7 @@ use muster_policy_host::{Limits, PolicyKind};
 use muster_policy_kit::Bytes;
 use muster_policy_oci::{
     Algorithm, Credentials, Identity, Options, PrivateKey, PublicKey, Pulled, Reference, Registry, Subject, TrustRoot,
-    VerificationPolicy,
+    VerificationPolicy, read,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -192,7 +192,7 @@ pub(super) async fn sign(what: &str, key: &Path, spoken: &Spoken, output: Output
     let key = PrivateKey::from_pem(&pem).with_context(|| format!("--key {}", key.display()))?;
     let registry = spoken.registry(&reference)?;
     let digest = registry.sign(&reference, &key).await.map_err(|error| spoken.advise(&reference, error))?;
-    let annotations = registry.artifact(&reference).await?.annotations;
+    let annotations = read::artifact(&registry, &reference).await?.annotations;
     let named = Named::new(&reference, &digest, None);
     output::show(output, &named, || {
         format!(

@@ -6,6 +6,7 @@
 
 mod ask;
 mod memo;
+mod oci;
 mod pipeline;
 mod source;
 mod status;
@@ -15,16 +16,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use muster_api::policy::PolicySpec;
-use muster_policy_host::{Breaker, Engine, PlacementComponent, StartupComponent};
+use muster_policy_host::{Breaker, Engine, Folder, PlacementComponent, StartupComponent};
 use tokio::sync::Notify;
 
 use self::memo::Memo;
+use self::oci::Kept;
 pub(crate) use ask::{Said, Trouble, ask};
 pub(crate) use pipeline::run;
 
 /// Everything this replica knows about policies.
 pub(crate) struct Policies {
     engine: Arc<Engine>,
+    kept: Kept,
     ailing: Arc<Notify>,
     /// Those that decide where groups go.
     pub(crate) placement: Registry<PlacementComponent>,
@@ -35,10 +38,12 @@ pub(crate) struct Policies {
 }
 
 impl Policies {
-    pub(crate) fn new(engine: Engine) -> Self {
+    /// Nothing is loaded yet. Copies of what registries give are kept in `kept`, if there is such a folder.
+    pub(crate) fn new(engine: Engine, kept: Option<Folder>) -> Self {
         let ailing = Arc::new(Notify::new());
         Self {
             engine: Arc::new(engine),
+            kept: Kept::new(kept),
             placement: Registry::new(ailing.clone()),
             startup: Registry::new(ailing.clone()),
             memo: Memo::default(),

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::source::{self, Before, Sourced};
-use super::status::{Fault, Loading, after, condition_of, with_answering};
+use super::status::{Fault, KEPT, Loading, after, condition_of, with_answering};
 use super::{Entry, Policies, Registry};
 use crate::caches::{Caches, SetRef, Shelf};
 use crate::context::Context;
@@ -219,7 +219,7 @@ async fn load<K: Kind>(
     sourced: Sourced,
 ) -> (Entry<K::Component>, Loading) {
     let spec = object.policy().clone();
-    let Sourced { bytes, origin, artifact, verification, retry } = sourced;
+    let Sourced { bytes, origin, artifact, verification, kept, retry } = sourced;
     let (loaded, digest) = match bytes {
         Err(fault) => (Err(fault), artifact),
         Ok(bytes) => (component::<K>(cx, &spec, bytes.clone()).await, Some(muster_policy_host::digest(&bytes))),
@@ -235,7 +235,7 @@ async fn load<K: Kind>(
         (Some(old), Some(new)) if K::about(old).digest != K::about(new).digest => Some(old.clone()),
         _ => before.and_then(|before| before.previous.clone()),
     };
-    let loading = Loading { digest, verification, active: component.as_ref().map(K::about), failed };
+    let loading = Loading { digest, verification, kept, active: component.as_ref().map(K::about), failed };
     let problem = loading.failed.as_ref().map(|fault| fault.message.clone());
     // A component that stays the same keeps its past, however often its source is looked at.
     let same = before.filter(|before| loading.failed.is_some() || before.spec == spec);
@@ -309,20 +309,23 @@ async fn publish(cx: &Context, object: &impl Resource<DynamicType = ()>, type_: 
 async fn report<K: Kind>(cx: &Context, object: &K::Object, loading: &Loading) {
     let status = after(loading, object.status(), object.meta().generation, Timestamp::now());
     let name = object.name_any();
-    cx.metrics.loaded(&name, loading.failed.as_ref().map_or("Loaded", |fault| fault.reason));
-    match &loading.failed {
-        None => tracing::info!(policy = name, digest = ?loading.digest, "policy loaded"),
-        Some(fault) => tracing::warn!(policy = name, reason = fault.reason, "policy not loaded: {}", fault.message),
+    let loaded = if loading.kept.is_some() { KEPT } else { "Loaded" };
+    cx.metrics.loaded(&name, loading.failed.as_ref().map_or(loaded, |fault| fault.reason));
+    match (&loading.failed, &loading.kept) {
+        (None, None) => tracing::info!(policy = name, digest = ?loading.digest, "policy loaded"),
+        (None, Some(why)) => tracing::warn!(policy = name, digest = ?loading.digest, "policy loaded from a kept copy: {why}"),
+        (Some(fault), _) => tracing::warn!(policy = name, reason = fault.reason, "policy not loaded: {}", fault.message),
     }
     if object.status() == Some(&status) {
         return;
     }
     write_status::<K>(cx, &name, &json!({ "status": status })).await;
-    match &loading.failed {
-        None => {
+    match (&loading.failed, &loading.kept) {
+        (None, None) => {
             let note = format!("Loaded {}", loading.digest.as_deref().unwrap_or_default());
             publish(cx, object, EventType::Normal, "Loaded", &note).await;
         }
-        Some(fault) => publish(cx, object, EventType::Warning, fault.reason, &fault.message).await,
+        (None, Some(why)) => publish(cx, object, EventType::Warning, KEPT, why).await,
+        (Some(fault), _) => publish(cx, object, EventType::Warning, fault.reason, &fault.message).await,
     }
 }

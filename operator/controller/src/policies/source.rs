@@ -7,15 +7,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt as _};
 use muster_api::policy::{ConfigMapSource, EntryName, Keyless, OciSource, PolicySpec, Verify, VerifyKey, validate_policy};
 use muster_policy_host::{PolicyKind, built_in, built_ins};
-use muster_policy_oci::{
-    Credentials, Identity, Options, PublicKey, Reference, Registry, RegistryError, Subject, TrustRoot, VerificationPolicy, verify,
-};
+use muster_policy_oci::{Credentials, Identity, PublicKey, Reference, Subject, TrustRoot, VerificationPolicy};
 
+use super::oci;
 use super::status::{Fault, Verification};
 use crate::context::Context;
 
-/// How long a registry has for everything about one policy: its manifest, its signatures and its component.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The pause after a first failure; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause.
@@ -30,6 +27,8 @@ pub(super) enum Origin {
     ConfigMap(String),
     /// A registry, and a digest of the keys and roots that its signature was checked with.
     Registry(String),
+    /// The copy that was kept of what a registry gave. Never what is wanted: the registry is asked again.
+    Kept,
     /// Nowhere: it could not be fetched.
     Missing,
 }
@@ -37,14 +36,14 @@ pub(super) enum Origin {
 /// When a registry is asked again.
 #[derive(Debug, Clone)]
 pub(super) struct Retry {
-    trust: String,
+    pub(super) trust: String,
     failures: u32,
     pub(super) at: Instant,
 }
 
 impl Retry {
     /// After one more failure.
-    fn after(before: Option<&Self>, trust: &str, now: Instant) -> Self {
+    pub(super) fn after(before: Option<&Self>, trust: &str, now: Instant) -> Self {
         let failures = before.filter(|before| before.trust == trust).map_or(0, |before| before.failures) + 1;
         let pause = FIRST_PAUSE.saturating_mul(1_u32 << (failures - 1).min(16)).min(LONGEST_PAUSE);
         Self { trust: trust.to_owned(), failures, at: now + pause }
@@ -58,6 +57,8 @@ pub(super) struct Sourced {
     /// Digest of the artifact in its registry.
     pub(super) artifact: Option<String>,
     pub(super) verification: Verification,
+    /// Why the bytes are those of a kept copy, if they are.
+    pub(super) kept: Option<String>,
     pub(super) retry: Option<Retry>,
 }
 
@@ -69,7 +70,7 @@ pub(super) struct Before<'a> {
 }
 
 impl Before<'_> {
-    fn is(&self, spec: &PolicySpec, origin: &Origin) -> bool {
+    pub(super) fn is(&self, spec: &PolicySpec, origin: &Origin) -> bool {
         self.spec == spec && self.origin == origin
     }
 }
@@ -81,7 +82,7 @@ pub(super) async fn fetch(cx: &Context, kind: PolicyKind, spec: &PolicySpec, bef
         let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         (Err(fault("Fetched", "InvalidSpec", message)), Origin::Missing)
     } else if let Some(source) = &spec.source.oci {
-        return registry(cx, spec, source, before).await;
+        return oci::fetch(cx, spec, source, before).await;
     } else if let Some(source) = &spec.source.config_map {
         match config_map(cx, source).await {
             Ok((bytes, version)) => (Ok(bytes), Origin::ConfigMap(version)),
@@ -92,11 +93,11 @@ pub(super) async fn fetch(cx: &Context, kind: PolicyKind, spec: &PolicySpec, bef
         (part_of_this_binary(kind, name), Origin::BuiltIn)
     };
     let same = before.is_some_and(|before| before.is(spec, &origin));
-    let sourced = Sourced { bytes, origin, artifact: None, verification: Verification::NotAsked, retry: None };
+    let sourced = Sourced { bytes, origin, artifact: None, verification: Verification::NotAsked, kept: None, retry: None };
     (!same).then_some(sourced)
 }
 
-fn fault(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Fault {
+pub(super) fn fault(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Fault {
     Fault { condition, reason, message: message.into() }
 }
 
@@ -121,83 +122,8 @@ async fn config_map(cx: &Context, source: &ConfigMapSource) -> Result<(Arc<[u8]>
     Ok((Arc::from(bytes.0.as_slice()), object.resource_version().unwrap_or_default()))
 }
 
-/// A component from a registry. What it is never changes under its digest; whom to believe about it may.
-async fn registry(cx: &Context, spec: &PolicySpec, source: &OciSource, before: Option<Before<'_>>) -> Option<Sourced> {
-    let trusted = trusted(cx, spec.verify.as_ref()).await;
-    let trust = trusted.as_ref().map_or_else(|fault| fault.message.clone(), |(_, trust)| trust.clone());
-    let origin = Origin::Registry(trust.clone());
-    let retry = before.as_ref().filter(|before| before.spec == spec).and_then(|before| before.retry);
-    let early = retry.is_some_and(|retry| retry.trust == trust && Instant::now() < retry.at);
-    if early || before.as_ref().is_some_and(|before| before.is(spec, &origin)) {
-        return None;
-    }
-    let mut verification = Verification::NotAsked;
-    let pulled = tokio::time::timeout(PATIENCE, pull(cx, source, trusted.map(|(policy, _)| policy), &mut verification)).await;
-    let late = || Err(fault("Fetched", "RegistryUnavailable", format!("{} took longer than {PATIENCE:?}", source.image)));
-    let bytes = pulled.unwrap_or_else(|_| late());
-    let failed = bytes.is_err();
-    Some(Sourced {
-        retry: failed.then(|| Retry::after(retry, &trust, Instant::now())),
-        origin: if failed { Origin::Missing } else { origin },
-        bytes,
-        artifact: Some(source.digest.clone()),
-        verification,
-    })
-}
-
-async fn pull(
-    cx: &Context,
-    source: &OciSource,
-    trusted: Result<Option<VerificationPolicy>, Fault>,
-    verification: &mut Verification,
-) -> Result<Arc<[u8]>, Fault> {
-    let image = &source.image;
-    let parsed = image.parse::<Reference>();
-    let invalid = |error| fault("Fetched", "InvalidSpec", format!("spec.source.oci.image: Invalid value: {image:?}: {error}"));
-    let reference = parsed.map_err(invalid)?.clone_with_digest(source.digest.clone());
-    let limits = &cx.config.policy_host;
-    let options = Options {
-        plain_http: limits.plain_http_registries.clone(),
-        max_component_bytes: limits.max_component_bytes,
-        timeout: Duration::from_secs(20),
-        attempts: 2,
-    };
-    let registry = Registry::new(options, &credentials(cx, source, &reference).await?).map_err(|error| not_fetched(&error))?;
-    let artifact = registry.artifact(&reference).await.map_err(|error| not_fetched(&error))?;
-    // Nothing that isn't verified is even downloaded, let alone compiled.
-    match trusted? {
-        Some(policy) => {
-            let signatures = registry.signatures(&reference, &artifact.digest).await.map_err(|error| not_fetched(&error))?;
-            let signer = verify(&artifact.digest, &signatures, &policy);
-            *verification =
-                Verification::By(signer.map_err(|error| fault("Verified", "NotTrusted", error.to_string()))?.to_string());
-        }
-        None if limits.allow_unsigned => {}
-        None => {
-            let message = "spec.verify: Required value: this operator takes components from registries only from signers that are named; \
-                           list one under spec.verify, or allow unsigned ones with the chart's value policyHost.allowUnsigned";
-            return Err(fault("Verified", "SignerNotNamed", message));
-        }
-    }
-    let component = registry.component(&reference, &artifact).await.map_err(|error| not_fetched(&error))?;
-    Ok(Arc::from(component))
-}
-
-fn not_fetched(error: &RegistryError) -> Fault {
-    let reason = match error {
-        RegistryError::Unavailable { .. } | RegistryError::Timeout { .. } => "RegistryUnavailable",
-        RegistryError::Unauthorized { .. } => "Unauthorized",
-        RegistryError::Missing(_) => "SourceMissing",
-        RegistryError::Digest { .. } => "DigestMismatch",
-        RegistryError::TooLarge { .. } => "TooLarge",
-        RegistryError::Layout(_) => "NotAPolicy",
-        RegistryError::Client(_) | RegistryError::Refused { .. } => "FetchFailed",
-    };
-    fault("Fetched", reason, format!("spec.source.oci: {error}"))
-}
-
 /// What the first pull secret with an entry for the registry says; nothing when there is none.
-async fn credentials(cx: &Context, source: &OciSource, reference: &Reference) -> Result<Credentials, Fault> {
+pub(super) async fn credentials(cx: &Context, source: &OciSource, reference: &Reference) -> Result<Credentials, Fault> {
     for (index, secret) in source.pull_secrets.iter().enumerate() {
         let entry =
             EntryName { namespace: secret.namespace.clone(), name: secret.name.clone(), key: ".dockerconfigjson".to_owned() };
@@ -214,7 +140,7 @@ async fn credentials(cx: &Context, source: &OciSource, reference: &Reference) ->
 }
 
 /// Whom `spec.verify` trusts, and a digest of all that says so.
-async fn trusted(cx: &Context, verify: Option<&Verify>) -> Result<(Option<VerificationPolicy>, String), Fault> {
+pub(super) async fn trusted(cx: &Context, verify: Option<&Verify>) -> Result<(Option<VerificationPolicy>, String), Fault> {
     let Some(Verify { keys, keyless }) = verify else { return Ok((None, String::new())) };
     let unusable = |path: &str, why: String| fault("Verified", "TrustUnusable", format!("{path}: {why}"));
     let mut policy = VerificationPolicy::default();

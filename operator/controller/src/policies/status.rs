@@ -6,11 +6,15 @@ use muster_api::policy::{ActiveComponent, CandidateComponent, PolicyStatus};
 use muster_policy_host::Step;
 
 /// The conditions in the order of the steps, `Ready` last.
-const STEPS: [&str; 5] = ["Fetched", VERIFIED, "Accepted", "Compiled", "SettingsValid"];
+const STEPS: [&str; 5] = [FETCHED, VERIFIED, "Accepted", "Compiled", "SettingsValid"];
+const FETCHED: &str = "Fetched";
 const VERIFIED: &str = "Verified";
 const READY: &str = "Ready";
 /// Whether the component answers when it is asked; beside the others, because a policy that loads may still fail.
 const ANSWERING: &str = "Answering";
+
+/// Reason of `Fetched`, and of an event, when a kept copy is used because the registry can't be reached.
+pub(super) const KEPT: &str = "KeptCopy";
 
 /// How loading a policy ended.
 #[derive(Debug, Clone)]
@@ -21,6 +25,8 @@ pub(super) struct Loading {
     pub(super) digest: Option<String>,
     /// Whose signature was found.
     pub(super) verification: Verification,
+    /// Why a kept copy of the component was loaded, if it was: its registry can't be reached.
+    pub(super) kept: Option<String>,
     /// The component that answers now, old or new; since when is found out here.
     pub(super) active: Option<ActiveComponent>,
 }
@@ -64,6 +70,7 @@ pub(super) fn after(loading: &Loading, before: Option<&PolicyStatus>, generation
         let (status, reason, message) = match (failed_at, &loading.failed) {
             (Some(failed), Some(fault)) if position == failed => ("False", fault.reason, fault.message.clone()),
             (Some(failed), _) if position > failed => ("Unknown", "NotReached", format!("{} failed", STEPS[failed])),
+            _ if *step == FETCHED && loading.kept.is_some() => ("True", KEPT, loading.kept.clone().unwrap_or_default()),
             _ if *step == VERIFIED => match &loading.verification {
                 Verification::NotAsked => ("True", "NotAsked", "no signature was asked for".to_owned()),
                 Verification::By(signer) => ("True", "Succeeded", format!("signed by {signer}")),
@@ -73,6 +80,9 @@ pub(super) fn after(loading: &Loading, before: Option<&PolicyStatus>, generation
         conditions.push(condition(step, status, reason, &message));
     }
     conditions.push(match &loading.failed {
+        None if loading.kept.is_some() => {
+            condition(READY, "True", "Loaded", "the policy decides, from the copy of it that was kept")
+        }
         None => condition(READY, "True", "Loaded", "the policy decides"),
         Some(fault) => {
             let kept = if loading.active.is_some() { "; the last good version keeps deciding" } else { "" };
@@ -142,6 +152,7 @@ mod tests {
             failed: Some(fault),
             digest: Some("sha256:1".to_owned()),
             verification: Verification::NotAsked,
+            kept: None,
             active: None,
         };
         let status = after(&loading, None, Some(3), Timestamp::UNIX_EPOCH);
@@ -161,13 +172,14 @@ mod tests {
     #[test]
     fn a_signer_is_named_and_a_missing_signature_stops_what_comes_after() {
         let by = Verification::By("the key platform".to_owned());
-        let loading = Loading { failed: None, digest: None, verification: by, active: None };
+        let loading = Loading { failed: None, digest: None, verification: by, kept: None, active: None };
         let status = after(&loading, None, Some(4), Timestamp::UNIX_EPOCH);
         assert_eq!(status.conditions[1].message, "signed by the key platform");
         assert_eq!(status.conditions[1].observed_generation, Some(4));
         let fault = Fault { condition: "Verified", reason: "NotTrusted", message: "nobody signed".to_owned() };
         let manifest = Some("sha256:2".to_owned());
-        let loading = Loading { failed: Some(fault), digest: manifest, verification: Verification::NotAsked, active: None };
+        let loading =
+            Loading { failed: Some(fault), digest: manifest, verification: Verification::NotAsked, kept: None, active: None };
         let status = after(&loading, None, Some(4), Timestamp::UNIX_EPOCH);
         let expected = [
             ("Fetched", "True", "Succeeded"),
@@ -182,8 +194,22 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_copy_is_told_and_the_policy_is_ready() {
+        let kept = Some("the registry can't be used now".to_owned());
+        let by = Verification::By("the key platform".to_owned());
+        let loading = Loading { failed: None, digest: Some("sha256:1".to_owned()), verification: by, kept, active: None };
+        let status = after(&loading, None, Some(1), Timestamp::UNIX_EPOCH);
+        assert_eq!(statuses(&status)[..2], [("Fetched", "True", "KeptCopy"), ("Verified", "True", "Succeeded")]);
+        assert_eq!(status.conditions[0].message, "the registry can't be used now");
+        let ready = status.conditions.last().unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Loaded"));
+        assert_eq!(ready.message, "the policy decides, from the copy of it that was kept");
+        assert_eq!(status.last_error, None);
+    }
+
+    #[test]
     fn a_failed_call_is_told_beside_the_steps_of_loading() {
-        let loading = Loading { failed: None, digest: None, verification: Verification::NotAsked, active: None };
+        let loading = Loading { failed: None, digest: None, verification: Verification::NotAsked, kept: None, active: None };
         let status = after(&loading, None, Some(1), Timestamp::UNIX_EPOCH);
         let fault = ("Trap".to_owned(), "the policy trapped".to_owned());
         let failing = with_answering(&status.conditions, Some(&fault), Timestamp::UNIX_EPOCH);
@@ -205,8 +231,13 @@ mod tests {
             version: named("0.1.0"),
             ..ActiveComponent::default()
         });
-        let loading =
-            Loading { failed: Some(fault), digest: Some("sha256:1".to_owned()), verification: Verification::NotAsked, active };
+        let loading = Loading {
+            failed: Some(fault),
+            digest: Some("sha256:1".to_owned()),
+            verification: Verification::NotAsked,
+            kept: None,
+            active,
+        };
         let status = after(&loading, None, Some(2), Timestamp::UNIX_EPOCH);
         let ready = status.conditions.last().unwrap();
         assert_eq!(ready.message, "/mode: must be Required; the last good version keeps deciding");

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use muster_api::conditions::PLACEMENT_PENDING;
 use muster_cluster::{Cluster, eventually};
-use muster_e2e::{PATIENCE, Set, Site, await_condition, await_ready};
+use muster_e2e::{PATIENCE, Policy, Set, Site, await_condition, await_ready, message};
 use muster_guests::adversaries::{Yields, named};
 use serde_json::json;
 
-use crate::support::{Policy, await_event, message, node_pool, store};
+use crate::support::{await_event, node_pool, store};
 
 /// Those that fail when they are asked; each has sets that wait for it. The loops take as long as a policy can be allowed.
 const ASKED: [&str; 9] = [

@@ -1,11 +1,11 @@
 //! What answers do to pods: ranked domains, parts, pins, avoided nodes, preferences, effects, and several policies in a chain.
 
 use k8s_openapi::api::core::v1::{NodeAffinity, Pod};
-use muster_e2e::{Set, Site, await_ready, domains, pods};
+use muster_e2e::{Policy, Set, Site, await_ready, decider, domains, pods};
 use muster_guests::{Gives, Guest, Says, saying};
 use serde_json::{Value, json};
 
-use crate::support::{Policy, decider, node_pool, store};
+use crate::support::{node_pool, store};
 
 const CHOICE: &str = "muster.dev/placement-policy";
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use muster_api::conditions::PLACEMENT_PENDING;
 use muster_cluster::eventually;
-use muster_e2e::{PATIENCE, Set, Site, await_condition, await_groups, await_ready, domains, get, leaders, pods};
+use muster_e2e::{PATIENCE, Policy, Set, Site, await_condition, await_groups, await_ready, decider, domains, get, leaders, pods};
 use muster_guests::{Guest, all_into};
 use serde_json::{Value, json};
 
-use crate::support::{Policy, await_event, decider, is_gated, node_pool, store};
+use crate::support::{await_event, is_gated, node_pool, store};
 
 const TRAP: &str = "unreachable";
 const LOOP: &str = "(loop (br 0)) unreachable";

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use muster_cluster::{Cluster, Namespace};
-use muster_e2e::{Set, Site, await_ready};
+use muster_e2e::{Policy, Set, Site, await_ready, decider, message, verdict, verdicts};
 use muster_guests::{Guest, startup, text};
 use serde_json::{Value, json};
 
-use crate::support::{KEY, Policy, decider, message, node_pool, source, store, verdict, verdicts};
+use crate::support::{KEY, node_pool, source, store};
 
 async fn namespace() -> Namespace {
     Cluster::shared().await.namespace("loading").await.unwrap()

@@ -4,8 +4,7 @@ use kube::Api;
 use muster_api::policy::{Policy, PolicyStatus};
 use muster_api::{PlacementPolicy, StartupPolicy};
 use muster_cluster::Cluster;
-
-use crate::support::verdicts;
+use muster_e2e::verdicts;
 
 fn check(status: Option<&PolicyStatus>, name: &str) {
     let status = status.unwrap();

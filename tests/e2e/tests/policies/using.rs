@@ -4,11 +4,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use muster_api::conditions::PLACEMENT_PENDING;
 use muster_cluster::{Cluster, eventually};
-use muster_e2e::{PATIENCE, Set, Site, await_condition, await_ready, domains, leaders, pods};
+use muster_e2e::{PATIENCE, Policy, RECORD, Set, Site, await_condition, await_ready, decider, domains, leaders, pods};
 use muster_guests::{Guest, all_into};
 use serde_json::json;
 
-use crate::support::{Policy, RECORD, await_event, decider, is_gated, mark, node_pool, store};
+use crate::support::{await_event, is_gated, mark, node_pool, store};
 
 const CHOICE: &str = "muster.dev/placement-policy";
 

@@ -4,24 +4,23 @@
 
 mod support;
 
-use muster_guests::Guest;
+use muster_cluster::Cluster;
+use muster_e2e::{Set, Site, await_ready, decider, domains, verdicts};
+use muster_guests::{Guest, all_into};
 use muster_policy_oci::{Algorithm, PrivateKey};
 use serde_json::{Value, json};
 
-use support::{Corner, condition, verdicts};
+use support::{Corner, Signed, condition};
 
 #[tokio::test]
 async fn a_signed_policy_is_pulled_by_digest_with_a_pull_secret() {
     let corner = Corner::new().await.unwrap();
     let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
-    let pushed = corner.push("racks", &Guest::default().component()).await.unwrap();
-    corner.sign("racks", &pushed.digest, &key).await.unwrap();
-    let mut spec = corner.spec("racks", &pushed.digest);
-    spec["verify"] = json!({ "keys": [{ "pem": key.public_pem() }] });
-    corner.apply(&spec).await.unwrap();
-    let status = corner.await_ready("True").await.unwrap();
+    let signed = corner.push_signed("racks", &Guest::default().component(), &key).await.unwrap();
+    corner.policy.apply(&signed.spec).await.unwrap();
+    let status = corner.policy.await_ready("True").await.unwrap();
     assert_eq!(condition(&status, "Verified"), ("Succeeded", "signed by the key spec.verify.keys[0]"));
-    assert_eq!(status.active.unwrap().digest, pushed.component);
+    assert_eq!(status.active.unwrap().digest, signed.pushed.component);
 }
 
 #[tokio::test]
@@ -32,8 +31,8 @@ async fn a_bundle_that_refers_to_the_policy_is_a_signature_of_it() {
     corner.attach_bundle("bundled", &pushed.digest, &key).await.unwrap();
     let mut spec = corner.spec("bundled", &pushed.digest);
     spec["verify"] = json!({ "keys": [{ "pem": key.public_pem() }] });
-    corner.apply(&spec).await.unwrap();
-    let status = corner.await_ready("True").await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let status = corner.policy.await_ready("True").await.unwrap();
     assert_eq!(condition(&status, "Verified"), ("Succeeded", "signed by the key spec.verify.keys[0]"));
 }
 
@@ -61,8 +60,8 @@ async fn what_an_author_pushes_and_signs_loads_by_the_object_that_is_printed() {
     let mut spec = object["spec"].clone();
     // The registry's password is the cluster's business, and not in what is printed.
     spec["source"]["oci"]["pullSecrets"] = json!([{ "namespace": support::HOME, "name": support::PULL_SECRET }]);
-    corner.apply(&spec).await.unwrap();
-    let status = corner.await_ready("True").await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let status = corner.policy.await_ready("True").await.unwrap();
     assert_eq!(condition(&status, "Verified").0, "Succeeded");
 }
 
@@ -72,8 +71,8 @@ async fn without_the_password_nothing_is_read() {
     let pushed = corner.push("closed", &Guest::default().component()).await.unwrap();
     let mut spec = corner.spec("closed", &pushed.digest);
     spec["source"]["oci"]["pullSecrets"] = json!([]);
-    corner.apply(&spec).await.unwrap();
-    let status = corner.await_ready("False").await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let status = corner.policy.await_ready("False").await.unwrap();
     let (reason, message) = condition(&status, "Fetched");
     assert_eq!(reason, "Unauthorized");
     assert!(message.contains("name a Secret of type kubernetes.io/dockerconfigjson that has an entry for it"), "{message}");
@@ -85,8 +84,8 @@ async fn a_secret_that_the_chart_does_not_list_is_not_read() {
     let pushed = corner.push("unlisted", &Guest::default().component()).await.unwrap();
     let mut spec = corner.spec("unlisted", &pushed.digest);
     spec["source"]["oci"]["pullSecrets"][0]["name"] = json!("other");
-    corner.apply(&spec).await.unwrap();
-    let status = corner.await_ready("False").await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let status = corner.policy.await_ready("False").await.unwrap();
     let expected = format!(
         "spec.source.oci.pullSecrets[0]: the operator may not read Secret {}/other; add it to the chart's value policyHost.secrets",
         support::HOME
@@ -98,8 +97,8 @@ async fn a_secret_that_the_chart_does_not_list_is_not_read() {
 async fn a_digest_that_is_not_there_is_named() {
     let corner = Corner::new().await.unwrap();
     let absent = format!("sha256:{}", "0".repeat(64));
-    corner.apply(&corner.spec("absent", &absent)).await.unwrap();
-    let status = corner.await_ready("False").await.unwrap();
+    corner.policy.apply(&corner.spec("absent", &absent)).await.unwrap();
+    let status = corner.policy.await_ready("False").await.unwrap();
     let (reason, message) = condition(&status, "Fetched");
     assert_eq!(reason, "SourceMissing");
     assert!(message.ends_with(&format!("@{absent} does not exist")), "{message}");
@@ -111,8 +110,8 @@ async fn a_tag_alone_is_refused_with_what_to_name_instead() {
     let corner = Corner::new().await.unwrap();
     let mut spec = corner.spec("racks:latest", "");
     spec["source"]["oci"].as_object_mut().unwrap().remove("digest");
-    corner.apply(&spec).await.unwrap();
-    let status = corner.await_ready("False").await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let status = corner.policy.await_ready("False").await.unwrap();
     let expected = "spec.source.oci.digest: Required value: a tag may point elsewhere tomorrow; \
                     name the digest that `muster policy push` printed";
     assert_eq!(condition(&status, "Fetched"), ("InvalidSpec", expected));
@@ -124,54 +123,96 @@ async fn what_is_not_signed_is_refused_before_it_is_looked_at_and_taken_once_it_
     let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
     let pushed = corner.push("unsigned", &Guest::default().component()).await.unwrap();
     let mut spec = corner.spec("unsigned", &pushed.digest);
-    corner.apply(&spec).await.unwrap();
-    let status = corner.await_ready("False").await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let status = corner.policy.await_ready("False").await.unwrap();
     assert_eq!(condition(&status, "Verified").0, "SignerNotNamed");
     spec["verify"] = json!({ "keys": [{ "pem": key.public_pem() }] });
-    corner.apply(&spec).await.unwrap();
-    let status = corner.await_ready("False").await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let status = corner.policy.await_ready("False").await.unwrap();
     let expected = format!("{} is not signed; sign it with `muster policy sign` or `cosign sign`", pushed.digest);
     assert_eq!(condition(&status, "Verified"), ("NotTrusted", expected.as_str()));
     let nothing = ["Accepted=Unknown", "Compiled=Unknown", "SettingsValid=Unknown", "Ready=False"];
     assert_eq!(verdicts(&status)[2..], nothing);
     corner.sign("unsigned", &pushed.digest, &key).await.unwrap();
-    corner.await_ready("True").await.unwrap();
+    corner.policy.await_ready("True").await.unwrap();
 }
 
 #[tokio::test]
 async fn a_key_is_replaced_while_the_policy_keeps_deciding() {
     let corner = Corner::new().await.unwrap();
     let (old, new) = (PrivateKey::generate(Algorithm::EcdsaP256).unwrap(), PrivateKey::generate(Algorithm::EcdsaP256).unwrap());
-    let pushed = corner.push("rotated", &Guest::default().component()).await.unwrap();
-    corner.sign("rotated", &pushed.digest, &old).await.unwrap();
-    let mut spec = corner.spec("rotated", &pushed.digest);
-    spec["verify"] = json!({ "keys": [{ "pem": old.public_pem() }] });
-    corner.apply(&spec).await.unwrap();
-    let good = corner.await_ready("True").await.unwrap();
+    let Signed { pushed, mut spec } = corner.push_signed("rotated", &Guest::default().component(), &old).await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let good = corner.policy.await_ready("True").await.unwrap();
     spec["verify"] = json!({ "keys": [{ "pem": new.public_pem() }] });
-    corner.apply(&spec).await.unwrap();
-    let bad = corner.await_ready("False").await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let bad = corner.policy.await_ready("False").await.unwrap();
     assert_eq!(condition(&bad, "Verified").0, "NotTrusted");
     assert!(condition(&bad, "Ready").1.ends_with("; the last good version keeps deciding"), "{}", condition(&bad, "Ready").1);
     assert_eq!(bad.active, good.active);
     corner.sign("rotated", &pushed.digest, &new).await.unwrap();
-    corner.await_ready("True").await.unwrap();
+    corner.policy.await_ready("True").await.unwrap();
 }
 
 #[tokio::test]
 async fn the_last_good_version_decides_while_the_registry_is_down() {
     let corner = Corner::new().await.unwrap();
-    let pushed = corner.push("down", &Guest::default().component()).await.unwrap();
     let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
-    corner.sign("down", &pushed.digest, &key).await.unwrap();
-    let mut spec = corner.spec("down", &pushed.digest);
-    spec["verify"] = json!({ "keys": [{ "pem": key.public_pem() }] });
-    corner.apply(&spec).await.unwrap();
-    let good = corner.await_ready("True").await.unwrap();
+    let Signed { mut spec, .. } = corner.push_signed("down", &Guest::default().component(), &key).await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let good = corner.policy.await_ready("True").await.unwrap();
     // The same policy is now wanted from a registry that doesn't answer.
     spec["source"]["oci"]["image"] = json!("127.0.0.1:1/down");
-    corner.apply(&spec).await.unwrap();
-    let bad = corner.await_ready("False").await.unwrap();
+    corner.policy.apply(&spec).await.unwrap();
+    let bad = corner.policy.await_ready("False").await.unwrap();
     assert_eq!(condition(&bad, "Fetched").0, "RegistryUnavailable");
     assert_eq!(bad.active, good.active);
+}
+
+#[tokio::test]
+async fn a_policy_whose_registry_is_down_when_the_operator_starts_places_a_set() {
+    let corner = Corner::alone().await.unwrap();
+    let mut site = Site::new("outage").await.unwrap();
+    site.pool("a", 1).await.unwrap();
+    site.pool("b", 1).await.unwrap();
+    let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
+    // The native rule would take `a`.
+    let component = Guest { place: &all_into(1), level: site.key(), ..Guest::default() }.component();
+    let signed = corner.push_signed("outage", &component, &key).await.unwrap();
+    corner.policy.apply(&signed.spec).await.unwrap();
+    let good = corner.policy.await_reason("Fetched", "Succeeded").await.unwrap();
+    assert_eq!(condition(&good, "Ready"), ("Loaded", "the policy decides"));
+
+    support::stop().await;
+    Cluster::shared().await.operator().restart().await.unwrap();
+    let kept = corner.policy.await_reason("Fetched", "KeptCopy").await.unwrap();
+    let nothing_is_wrong =
+        ["Fetched=True", "Verified=True", "Accepted=True", "Compiled=True", "SettingsValid=True", "Ready=True"];
+    assert_eq!(verdicts(&kept), nothing_is_wrong);
+    let why = condition(&kept, "Fetched").1;
+    assert!(why.contains("can't be used now: ") && why.contains("Connection refused"), "{why}");
+    assert!(why.ends_with(" is used, and the registry is asked again"), "{why}");
+    assert_eq!(condition(&kept, "Verified").1, "signed by the key spec.verify.keys[0]");
+    assert_eq!(kept.active.unwrap().digest, signed.pushed.component);
+    let set = Set::new("late").groups(1, 1).on(&site, 8).annotated("muster.dev/placement-policy", &corner.policy.name);
+    site.apply(&set.manifest()).await.unwrap();
+    await_ready(&site, "late").await.unwrap();
+    assert_eq!(decider(&site, "late-0").await.unwrap(), corner.policy.name);
+    assert_eq!(domains(&site, "late", site.key()).await.unwrap()["0"], ["b".to_owned()].into());
+
+    // A signer who isn't trusted any more is not believed because of the copy either; the old one is again.
+    let other = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
+    corner.policy.patch(&json!({ "verify": { "keys": [{ "pem": other.public_pem() }] } })).await.unwrap();
+    let refused = corner.policy.await_ready("False").await.unwrap();
+    let (reason, why) = condition(&refused, "Fetched");
+    assert_eq!(reason, "RegistryUnavailable");
+    assert!(why.contains("; the copy that was kept can't be used: no signature of "), "{why}");
+    corner.policy.patch(&signed.spec).await.unwrap();
+    corner.policy.await_reason("Fetched", "KeptCopy").await.unwrap();
+
+    // The registry is back, with the same bytes.
+    support::start().await.unwrap();
+    assert_eq!(corner.push_signed("outage", &component, &key).await.unwrap().pushed, signed.pushed);
+    let back = corner.policy.await_reason("Fetched", "Succeeded").await.unwrap();
+    assert_eq!(condition(&back, "Ready"), ("Loaded", "the policy decides"));
 }

@@ -13,16 +13,16 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
+use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, Client};
-use muster_api::PlacementPolicy;
 use muster_api::policy::PolicyStatus;
 use muster_cluster::{Cluster, Process, Program, Setup, eventually};
-use muster_e2e::PATIENCE;
+use muster_e2e::{PATIENCE, Policy, message, reason};
 use muster_policy_oci::{Credentials, Options, PrivateKey, Pushed, Reference, Registry};
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The namespace of the pull secret. The chart, which is installed first, gives the operator a role there.
 pub(crate) const HOME: &str = "default";
@@ -32,6 +32,9 @@ const PASSWORD: &str = "correct horse";
 
 static PORT: OnceLock<u16> = OnceLock::new();
 static COUNT: AtomicU32 = AtomicU32::new(0);
+static STARTING: Mutex<()> = Mutex::const_new(());
+/// Tests that stop what all use do so while no other runs.
+static TURNS: RwLock<()> = RwLock::const_new(());
 
 fn registry() -> String {
     let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_or(0, |address| address.port());
@@ -56,15 +59,41 @@ fn bundle(digest: &str, key: &PrivateKey) -> Result<String> {
     Ok(bundle.to_string())
 }
 
+/// What a test shares with the others of this program.
+enum Turn {
+    /// The operator and the registry, which run.
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    /// Nothing: no other test runs meanwhile.
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
 /// One test's policy, and its way to the registry.
 pub(crate) struct Corner {
-    name: String,
-    client: Client,
+    pub(crate) policy: Policy,
     registry: Registry,
+    /// Last, so that others begin when all is put back.
+    _turn: Turn,
+}
+
+/// A policy that was pushed and signed.
+pub(crate) struct Signed {
+    pub(crate) pushed: Pushed,
+    /// The spec that names it and the signer.
+    pub(crate) spec: Value,
 }
 
 impl Corner {
+    /// The policy of a test beside others.
     pub(crate) async fn new() -> Result<Self> {
+        Self::at(Turn::Shared { _guard: TURNS.read().await }).await
+    }
+
+    /// The policy of a test that stops the registry or the operator.
+    pub(crate) async fn alone() -> Result<Self> {
+        Self::at(Turn::Alone { _guard: TURNS.write().await }).await
+    }
+
+    async fn at(turn: Turn) -> Result<Self> {
         let setup = || Setup {
             values: json!({ "policyHost": {
                 "plainHttpRegistries": [registry()],
@@ -72,26 +101,22 @@ impl Corner {
             } }),
             ..Setup::default()
         };
-        let cluster = Cluster::shared_as(setup).await;
-        let client = cluster.client().await?;
-        let layout = cluster.plane().layout();
-        let args = [format!("--listen={}", registry()), format!("--user={USER}"), format!("--password={PASSWORD}")];
-        let program = Program {
-            name: "registry".into(),
-            path: layout.bin.join("registry"),
-            args: args.into(),
-            env: None,
-            inputs: String::new(),
-        };
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        if number == 0 {
-            Process::ensure(&layout.state, &program)?;
-        }
-        eventually(PATIENCE, || async { Ok(tokio::net::TcpStream::connect(registry()).await.map(drop)?) }).await?;
+        let client = Cluster::shared_as(setup).await.client().await?;
+        start().await?;
         pull_secret(&client).await?;
         let credentials = Credentials::Basic { username: USER.to_owned(), password: PASSWORD.to_owned() };
         let options = Options { plain_http: vec![registry()], ..Options::default() };
-        Ok(Self { name: format!("from-registry-{number}"), client, registry: Registry::new(options, &credentials)? })
+        let name = format!("from-registry-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        Ok(Self { policy: Policy::new(client, &name), registry: Registry::new(options, &credentials)?, _turn: turn })
+    }
+
+    /// Pushes a component, signs it and returns the policy that asks for this signature.
+    pub(crate) async fn push_signed(&self, name: &str, component: &[u8], key: &PrivateKey) -> Result<Signed> {
+        let pushed = self.push(name, component).await?;
+        self.sign(name, &pushed.digest, key).await?;
+        let mut spec = self.spec(name, &pushed.digest);
+        spec["verify"] = json!({ "keys": [{ "pem": key.public_pem() }] });
+        Ok(Signed { pushed, spec })
     }
 
     pub(crate) async fn push(&self, name: &str, component: &[u8]) -> Result<Pushed> {
@@ -164,47 +189,37 @@ impl Corner {
             "pullSecrets": [{ "namespace": HOME, "name": PULL_SECRET }],
         } } })
     }
-
-    fn api(&self) -> Api<PlacementPolicy> {
-        Api::all(self.client.clone())
-    }
-
-    /// Creates the test's policy, or replaces its spec.
-    pub(crate) async fn apply(&self, spec: &Value) -> Result<()> {
-        let object = json!({ "apiVersion": "policy.muster.dev/v1alpha1", "kind": "PlacementPolicy",
-            "metadata": { "name": self.name }, "spec": spec });
-        self.api().patch(&self.name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await?;
-        Ok(())
-    }
-
-    /// Waits until the status speaks of the present spec and its `Ready` is `ready`.
-    pub(crate) async fn await_ready(&self, ready: &str) -> Result<PolicyStatus> {
-        eventually(PATIENCE, || async {
-            let policy = self.api().get(&self.name).await?;
-            let status = policy.status.clone().with_context(|| format!("{} has no status", self.name))?;
-            ensure!(status.observed_generation == policy.metadata.generation, "{} is not judged yet", self.name);
-            let is = status.conditions.iter().find(|condition| condition.type_ == "Ready").map(|ready| ready.status.as_str());
-            ensure!(is == Some(ready), "{} is not Ready={ready}: {status:#?}", self.name);
-            Ok(status)
-        })
-        .await
-    }
 }
 
-impl Drop for Corner {
-    fn drop(&mut self) {
-        // As for namespaces: dropping can't await, and the test's runtime may be going.
-        let name = self.name.clone();
-        let deletion = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let client = Cluster::shared_as(Setup::default).await.client().await?;
-                Api::<PlacementPolicy>::all(client).delete(&name, &DeleteParams::default()).await?;
-                anyhow::Ok(())
-            })
-        });
-        let _ = deletion.join();
+/// The registry as a process of the shared cluster.
+async fn program() -> (&'static Path, Program) {
+    let layout = Cluster::shared().await.plane().layout();
+    let args = [format!("--listen={}", registry()), format!("--user={USER}"), format!("--password={PASSWORD}")];
+    let program = Program {
+        name: "registry".into(),
+        path: layout.bin.join("registry"),
+        args: args.into(),
+        env: None,
+        inputs: String::new(),
+    };
+    (&layout.state, program)
+}
+
+/// Starts the registry, with nothing in it, unless it runs.
+pub(crate) async fn start() -> Result<()> {
+    let (state, program) = program().await;
+    {
+        // Two that start it at the same time would start it twice.
+        let _one = STARTING.lock().await;
+        Process::ensure(state, &program)?;
     }
+    eventually(PATIENCE, || async { Ok(tokio::net::TcpStream::connect(registry()).await.map(drop)?) }).await
+}
+
+/// Stops the registry; what was in it is gone.
+pub(crate) async fn stop() {
+    let (state, program) = program().await;
+    Process::of(state, &program.name).kill();
 }
 
 async fn pull_secret(client: &Client) -> Result<()> {
@@ -222,13 +237,7 @@ async fn pull_secret(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Every condition in order, as `Type=Status`.
-pub(crate) fn verdicts(status: &PolicyStatus) -> Vec<String> {
-    status.conditions.iter().map(|condition| format!("{}={}", condition.type_, condition.status)).collect()
-}
-
 /// Reason and message of one condition.
 pub(crate) fn condition<'a>(status: &'a PolicyStatus, type_: &str) -> (&'a str, &'a str) {
-    let found = status.conditions.iter().find(|condition| condition.type_ == type_);
-    found.map_or(("", ""), |condition| (condition.reason.as_str(), condition.message.as_str()))
+    (reason(status, type_), message(status, type_))
 }

@@ -1,5 +1,6 @@
 //! What has happened to the node table, for all that is derived from it and catches up when it is next asked for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::node::Facts;
@@ -36,6 +37,26 @@ impl Change {
             Self::Facts { before, after, .. } => {
                 let differs = |key: &&String| before.labels.get(*key) != after.labels.get(*key);
                 before.labels.keys().chain(after.labels.keys()).filter(differs).any(seen)
+            }
+        }
+    }
+
+    /// Whether rows have moved.
+    pub(crate) fn moves_rows(&self) -> bool {
+        matches!(self, Self::Came { .. } | Self::Gone { .. })
+    }
+
+    /// Moves rows as it has moved them.
+    pub(crate) fn shift(&self, rows: &mut BTreeSet<u32>) {
+        match self {
+            Self::Room(_) | Self::Facts { .. } => {}
+            Self::Came { row, .. } => {
+                let later = rows.split_off(row);
+                rows.extend(later.into_iter().map(|later| later + 1));
+            }
+            Self::Gone { row, .. } => {
+                let later = rows.split_off(row);
+                rows.extend(later.into_iter().filter(|later| later > row).map(|later| later - 1));
             }
         }
     }

@@ -40,6 +40,17 @@ impl Fits {
         }
     }
 
+    /// Slots of the shape by row in a view in which these rows are not as in the index.
+    pub(crate) fn column_with(
+        &mut self,
+        shape: &Shape,
+        (nodes, changes): (&Rows, &[Change]),
+        view: &Rows,
+        rows: &BTreeSet<u32>,
+    ) -> Arc<[u32]> {
+        count(self.column(shape, nodes, changes), shape, view, rows)
+    }
+
     /// Slots of the shape by row. `changes` are all since they were last forgotten.
     pub(crate) fn column(&mut self, shape: &Shape, nodes: &Rows, changes: &[Change]) -> Arc<[u32]> {
         self.now += 1;
@@ -60,10 +71,20 @@ impl Fits {
     }
 }
 
+/// Counts these rows as they are in a view.
+fn count(mut slots: Arc<[u32]>, shape: &Shape, nodes: &Rows, rows: &BTreeSet<u32>) -> Arc<[u32]> {
+    for row in rows {
+        let counted = nodes[*row].slots(shape);
+        if slots[*row as usize] != counted {
+            Arc::make_mut(&mut slots)[*row as usize] = counted;
+        }
+    }
+    slots
+}
+
 impl Column {
     fn follow(&mut self, shape: &Shape, nodes: &Rows, changes: &[Change]) {
-        let moves = |change: &Change| matches!(change, Change::Came { .. } | Change::Gone { .. });
-        let touched: BTreeSet<u32> = if changes.iter().any(moves) {
+        let touched: BTreeSet<u32> = if changes.iter().any(Change::moves_rows) {
             let mut slots = self.slots.to_vec();
             let touched = shift(&mut slots, changes);
             self.slots = slots.into();
@@ -74,12 +95,7 @@ impl Column {
                 .filter_map(|change| if let Change::Room(row) | Change::Facts { row, .. } = change { Some(*row) } else { None })
                 .collect()
         };
-        for row in touched {
-            let slots = nodes[row].slots(shape);
-            if self.slots[row as usize] != slots {
-                Arc::make_mut(&mut self.slots)[row as usize] = slots;
-            }
-        }
+        self.slots = count(std::mem::take(&mut self.slots), shape, nodes, &touched);
     }
 }
 
@@ -87,19 +103,14 @@ impl Column {
 fn shift(slots: &mut Vec<u32>, changes: &[Change]) -> BTreeSet<u32> {
     let mut touched: BTreeSet<u32> = BTreeSet::new();
     for change in changes {
+        change.shift(&mut touched);
         match change {
             Change::Room(row) | Change::Facts { row, .. } => drop(touched.insert(*row)),
             Change::Came { row, .. } => {
                 slots.insert(*row as usize, 0);
-                let later = touched.split_off(row);
-                touched.extend(later.into_iter().map(|later| later + 1));
                 touched.insert(*row);
             }
-            Change::Gone { row, .. } => {
-                slots.remove(*row as usize);
-                let later = touched.split_off(row);
-                touched.extend(later.into_iter().filter(|later| later > row).map(|later| later - 1));
-            }
+            Change::Gone { row, .. } => drop(slots.remove(*row as usize)),
         }
     }
     touched

@@ -44,12 +44,12 @@ impl Sitting {
     pub(crate) fn of(survey: Survey<'_>, numbers: &mut Numbers) -> Self {
         let mut sitting = Self::default();
         let groups = survey.ledger.occupants.keys().chain(survey.ledger.holdings.keys());
-        groups.for_each(|group| sitting.update(group, survey, numbers));
+        groups.for_each(|group| sitting.update(group, &bound_rows(group, survey.ledger, survey.nodes), survey, numbers));
         sitting
     }
 
-    /// Looks again where this group sits.
-    pub(crate) fn update(&mut self, group: &GroupId, survey: Survey<'_>, numbers: &mut Numbers) {
+    /// Looks again where this group sits, whose pods are bound to nodes of these rows.
+    pub(crate) fn update(&mut self, group: &GroupId, bound: &[u32], survey: Survey<'_>, numbers: &mut Numbers) {
         let Survey { ledger, nodes, level, levels } = survey;
         let occupant = ledger.occupants.get(group).map(AsRef::as_ref);
         let held = ledger.holdings.get(group).map(AsRef::as_ref);
@@ -58,7 +58,8 @@ impl Sitting {
             return;
         };
         let mut domains = Vec::new();
-        occupied(occupant, nodes, level, numbers, &mut domains);
+        domains.extend(bound.iter().filter_map(|row| level.number(level.domain_of(*row)?)));
+        expected(occupant, level, numbers, &mut domains);
         promised(held, level, levels, nodes, numbers, &mut domains);
         domains.sort_unstable();
         domains.dedup();
@@ -134,12 +135,17 @@ fn is_in_scope(view: &View, group: &GroupId) -> bool {
     view.scope == Scope::Cluster || group.namespace == view.namespace
 }
 
-/// Domains in which the group has pods, or in which pods of it must be once they are bound.
-fn occupied(occupant: Option<&Occupant>, nodes: &Rows, level: &Level, numbers: &mut Numbers, domains: &mut Vec<u32>) {
+/// Rows of the nodes to which pods of the group are bound.
+pub(crate) fn bound_rows(group: &GroupId, ledger: &Ledger, nodes: &Rows) -> Vec<u32> {
+    let pods = ledger.occupants.get(group).into_iter().flat_map(|occupant| occupant.pods.values());
+    pods.filter_map(|pod| nodes.row_of(pod.node.as_ref()?)).collect()
+}
+
+/// Domains in which pods of the group must be once they are bound.
+fn expected(occupant: Option<&Occupant>, level: &Level, numbers: &mut Numbers, domains: &mut Vec<u32>) {
     for pod in occupant.iter().flat_map(|occupant| occupant.pods.values()) {
-        match &pod.node {
-            Some(node) => domains.extend(nodes.row_of(node).and_then(|row| level.number(level.domain_of(row)?))),
-            None => domains.extend(pod.selector.get(&level.key).and_then(|value| named(value, numbers))),
+        if pod.node.is_none() {
+            domains.extend(pod.selector.get(&level.key).and_then(|value| named(value, numbers)));
         }
         if pod.subgroups.level == level.key {
             domains.extend(pod.subgroups.domains.values().filter_map(|value| named(value, numbers)));

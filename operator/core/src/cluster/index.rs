@@ -11,15 +11,14 @@ use k8s_openapi::jiff::Timestamp;
 use super::amounts::Amounts;
 use super::changes::Change;
 use super::fit::Fits;
-use super::holders::{Kept, Sitting, Survey};
+use super::holders::{Kept, Sitting, Survey, bound_rows};
 use super::ledger::{GroupId, Held, Holding, Ledger, PodFacts};
 use super::level::{Level, Numbers};
 use super::node::{Facts, Node};
 use super::packing::Claims;
 use super::past::{Failures, Past};
-use super::reserve::{own_use, reserve};
+use super::reserve::{Promised, own_use, reserve};
 use super::rows::Rows;
-use super::shape::Shape;
 use super::snapshot::{Frozen, Lazy, Snapshot, View};
 use crate::instructions::Instructions;
 use crate::placement::Demand;
@@ -57,6 +56,9 @@ pub struct Index {
     changes: Vec<Change>,
     /// By label key.
     levels: HashMap<String, Known>,
+    /// What all promises take, as it was found when so many of the changes had been seen.
+    promised: (Promised, usize),
+    /// Slots per node that promises leave.
     fits: Fits,
     /// Where groups sit, by level.
     sitting: HashMap<String, Sitting>,
@@ -309,17 +311,26 @@ impl Index {
         self.catch_up_levels(&view);
         let held_levels: BTreeMap<_, _> = self.ledger.levels().filter_map(|key| Some((key.clone(), self.known(key)?))).collect();
         let mut claims = own_use(&self.ledger, &view.for_groups, &self.nodes);
-        reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, only, &mut claims);
-        let mut avoided: BTreeSet<u32> = view.avoid.iter().filter_map(|name| self.nodes.row_of(name)).collect();
-        if !view.inside.is_empty() {
-            let outside = |node: &Node| view.inside.iter().any(|(key, value)| node.facts.labels.get(key) != Some(value));
-            avoided.extend((0..).zip(self.nodes.iter()).filter(|(_, node)| outside(node)).map(|(row, _)| row));
-        }
-        let avoided: Vec<u32> = avoided.into_iter().collect();
-        let nodes = self.nodes_with(&claims, &avoided);
-        let fit = match only {
-            None => view.shapes.iter().map(|shape| self.fit(shape, &nodes, &claims, &avoided)).collect(),
-            Some(_) => Vec::new(),
+        let avoided = self.avoided(&view);
+        let (nodes, fit) = if let Some(rows) = only {
+            reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, Some(rows), &mut claims);
+            (nodes_with(self.nodes.clone(), &claims, &avoided), Vec::new())
+        } else {
+            self.reserve_promised(&held_levels);
+            let (promised, _) = &self.promised;
+            let base = self.nodes.with(&promised.different);
+            let mut counted: BTreeSet<u32> = avoided.clone();
+            let nodes = if promised.holds_for(&view.for_groups, &claims, &self.ledger) {
+                nodes_with(base.clone(), &claims, &avoided)
+            } else {
+                reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, None, &mut claims);
+                counted.extend(promised.claims.keys());
+                nodes_with(self.nodes.clone(), &claims, &avoided)
+            };
+            counted.extend(claims.keys());
+            let (fits, kept_up) = (&mut self.fits, (&base, self.changes.as_slice()));
+            let fit = view.shapes.iter().map(|shape| fits.column_with(shape, kept_up, &nodes, &counted)).collect();
+            (nodes, fit)
         };
         let levels = view.levels.iter().filter_map(|key| self.known(key)).collect();
         self.follow_groups(&held_levels);
@@ -412,28 +423,26 @@ impl Index {
         Arc::clone(level)
     }
 
-    /// The node table with claims taken and avoided nodes out of use.
-    fn nodes_with(&self, claims: &Claims, avoided: &[u32]) -> Rows {
-        let mut nodes = self.nodes.clone();
-        for (row, claimed) in claims.iter().filter(|(_, claimed)| !claimed.is_empty()) {
-            nodes.differ(*row).used.add(claimed, 1);
+    /// Rows that a view wants nothing of.
+    fn avoided(&self, view: &View) -> BTreeSet<u32> {
+        let mut avoided: BTreeSet<u32> = view.avoid.iter().filter_map(|name| self.nodes.row_of(name)).collect();
+        if !view.inside.is_empty() {
+            let outside = |node: &Node| view.inside.iter().any(|(key, value)| node.facts.labels.get(key) != Some(value));
+            avoided.extend((0..).zip(self.nodes.iter()).filter(|(_, node)| outside(node)).map(|(row, _)| row));
         }
-        for row in avoided {
-            nodes.differ(*row).avoided = true;
-        }
-        nodes
+        avoided
     }
 
-    fn fit(&mut self, shape: &Shape, nodes: &Rows, claims: &Claims, avoided: &[u32]) -> Arc<[u32]> {
-        let mut fit = self.fits.column(shape, &self.nodes, &self.changes);
-        let claimed = claims.iter().filter(|(_, claimed)| !claimed.is_empty()).map(|(row, _)| *row);
-        for row in claimed.chain(avoided.iter().copied()) {
-            let slots = nodes[row].slots(shape);
-            if fit[row as usize] != slots {
-                Arc::make_mut(&mut fit)[row as usize] = slots;
-            }
+    /// Finds room for all promises, unless what was found last still stands.
+    fn reserve_promised(&mut self, levels: &BTreeMap<String, Arc<Level>>) {
+        let (promised, seen) = &mut self.promised;
+        if !promised.stands(&self.ledger, &self.changes[*seen..]) {
+            let found = Promised::of(&self.ledger, &self.nodes, levels);
+            let rows = found.differs_from(promised, &self.changes[*seen..]);
+            self.changes.extend(rows.into_iter().map(Change::Room));
+            *promised = found;
         }
-        fit
+        *seen = self.changes.len();
     }
 
     /// Enters what a pod takes on its node.
@@ -479,6 +488,7 @@ impl Index {
     /// Notes a change of the node table, which is made already, for all that is derived from it.
     fn note(&mut self, change: Change) {
         if self.levels.is_empty() && self.fits.is_empty() {
+            self.promised = Default::default();
             return;
         }
         self.changes.push(change);
@@ -495,8 +505,11 @@ impl Index {
         self.catch_up_levels(&View::default());
         let held_levels = self.ledger.levels().filter_map(|key| Some((key.clone(), self.known(key)?))).collect();
         self.follow_groups(&held_levels);
-        self.fits.catch_up(&self.nodes, &self.changes);
+        self.reserve_promised(&held_levels);
+        let base = self.nodes.with(&self.promised.0.different);
+        self.fits.catch_up(&base, &self.changes);
         self.changes.clear();
+        self.promised.1 = 0;
         self.seated = 0;
         self.levels.values_mut().for_each(|known| known.seen = 0);
     }
@@ -534,12 +547,26 @@ impl Index {
             moved.iter().for_each(|group| self.group_moved(group));
         }
         let moved: BTreeSet<GroupId> = std::mem::take(&mut self.moved).into_iter().collect();
-        for (key, sitting) in &mut self.sitting {
-            let Some(known) = self.levels.get_mut(key) else { continue };
-            let survey = Survey { ledger: &self.ledger, nodes: &self.nodes, level: &known.level, levels };
-            moved.iter().for_each(|group| sitting.update(group, survey, &mut known.numbers));
+        for group in &moved {
+            let bound = bound_rows(group, &self.ledger, &self.nodes);
+            for (key, sitting) in &mut self.sitting {
+                let Some(known) = self.levels.get_mut(key) else { continue };
+                let survey = Survey { ledger: &self.ledger, nodes: &self.nodes, level: &known.level, levels };
+                sitting.update(group, &bound, survey, &mut known.numbers);
+            }
         }
     }
+}
+
+/// The node table with claims taken and avoided nodes out of use.
+fn nodes_with(mut nodes: Rows, claims: &Claims, avoided: &BTreeSet<u32>) -> Rows {
+    for (row, claimed) in claims.iter().filter(|(_, claimed)| !claimed.is_empty()) {
+        nodes.differ(*row).used.add(claimed, 1);
+    }
+    for row in avoided {
+        nodes.differ(*row).avoided = true;
+    }
+    nodes
 }
 
 /// The groups that may sit elsewhere because of nodes that came, went or got other labels of keys that are `seen`: those with pods

@@ -248,6 +248,8 @@ pub(crate) struct Ledger {
     pinning: Part,
     /// Those that keep others out of a domain.
     keepers: Part,
+    /// Moves with every change of a holding that promises room, or did.
+    promises: u64,
 }
 
 impl Ledger {
@@ -315,6 +317,16 @@ impl Ledger {
         self.outstanding.iter()
     }
 
+    /// Whether the group has pods that are promised room.
+    pub(crate) fn is_promised(&self, group: &GroupId) -> bool {
+        self.outstanding.contains_key(group)
+    }
+
+    /// Equal numbers mean that the same room is promised to the same groups.
+    pub(crate) fn promises(&self) -> u64 {
+        self.promises
+    }
+
     /// The groups with pods that are promised room on one node each.
     pub(crate) fn pinning(&self) -> impl Iterator<Item = (&GroupId, &Arc<Held>)> {
         self.pinning.iter()
@@ -329,11 +341,13 @@ impl Ledger {
     pub(crate) fn put(&mut self, group: &GroupId, held: Option<Arc<Held>>) {
         if let Some(before) = self.holdings.get(group).cloned() {
             before.holding.places().for_each(|(level, domain)| self.forget_place(level, domain, group));
+            self.promises += u64::from(before.holding.is_outstanding());
             for part in [&mut self.outstanding, &mut self.pinning, &mut self.keepers, &mut self.holdings] {
                 part.remove_mut(group);
             }
         }
         let Some(held) = held else { return };
+        self.promises += u64::from(held.holding.is_outstanding());
         held.holding.places().for_each(|(level, domain)| self.note_place(level, domain, group, &held));
         let Holding { pinned, .. } = &held.holding;
         let parts = [

@@ -1,14 +1,16 @@
 //! Room held back for pods that are promised a place but not bound yet.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::changes::Change;
 use super::holders::{rows_held, rows_named};
 use super::ledger::{GroupId, Holding, Ledger};
 use super::level::Level;
 use super::packing::{Claims, Room};
-use super::rows::Rows;
+use super::rows::{Different, Rows};
 use super::shape::Shape;
 use crate::placement::{Demand, ShapeId};
 
@@ -21,6 +23,64 @@ pub(crate) fn own_use(ledger: &Ledger, own: &BTreeSet<GroupId>, nodes: &Rows) ->
         }
     }
     given_back
+}
+
+/// What all promises together take, kept while nothing that matters to it changes.
+#[derive(Debug, Default)]
+pub(crate) struct Promised {
+    /// The ledger's [`Ledger::promises`] for which it was made.
+    version: u64,
+    pub(crate) claims: Claims,
+    /// The nodes with the claims taken.
+    pub(crate) different: Arc<Different>,
+    /// Rows of which anything was looked at when room was found: what happens to others makes no difference.
+    looked_at: BTreeSet<u32>,
+}
+
+impl Promised {
+    /// Finds room for all promises.
+    pub(crate) fn of(ledger: &Ledger, nodes: &Rows, levels: &BTreeMap<String, Arc<Level>>) -> Self {
+        let (mut claims, mut looked_at) = (Claims::new(), BTreeSet::new());
+        for promise in ledger.outstanding().flat_map(|(_, held)| promises(&held.holding, levels)) {
+            reserve_one(&promise, nodes, &mut claims, &mut |row| {
+                looked_at.insert(row);
+            });
+        }
+        looked_at.extend(claims.keys());
+        let mut with = nodes.clone();
+        claims.iter().for_each(|(row, claimed)| with.differ(*row).used.add(claimed, 1));
+        Self { version: ledger.promises(), claims, different: Arc::clone(with.different()), looked_at }
+    }
+
+    /// Whether it would be found again after these changes.
+    pub(crate) fn stands(&self, ledger: &Ledger, changes: &[Change]) -> bool {
+        let matters = |change: &Change| match change {
+            Change::Room(row) => self.looked_at.contains(row),
+            Change::Facts { row, .. } => {
+                self.looked_at.contains(row) || change.moves(|key| ledger.levels().any(|held| held == key))
+            }
+            Change::Came { .. } | Change::Gone { .. } => true,
+        };
+        self.version == ledger.promises() && !changes.iter().any(matters)
+    }
+
+    /// Whether a view of these groups, who take so much of the nodes themselves, leaves it as it is.
+    pub(crate) fn holds_for(&self, own: &BTreeSet<GroupId>, own_use: &Claims, ledger: &Ledger) -> bool {
+        !own.iter().any(|group| ledger.is_promised(group)) && !own_use.keys().any(|row| self.looked_at.contains(row))
+    }
+
+    /// Rows of which it takes something else than `before` did, with which these changes have been made since.
+    pub(crate) fn differs_from(&self, before: &Self, changes: &[Change]) -> BTreeSet<u32> {
+        let mut rows: BTreeSet<u32> = before.claims.keys().copied().collect();
+        if changes.iter().any(Change::moves_rows) {
+            changes.iter().for_each(|change| change.shift(&mut rows));
+            rows.extend(self.claims.keys());
+            return rows;
+        }
+        rows.extend(self.claims.keys());
+        rows.retain(|row| self.claims.get(row) != before.claims.get(row));
+        rows
+    }
 }
 
 /// Adds the outstanding pods of every holding but `own`, packed into their domains in the order of group names. Pods that don't
@@ -42,7 +102,7 @@ pub(crate) fn reserve(
         others.retain(|holding| reached.contains(&holding.group));
     }
     for promise in others.into_iter().flat_map(|holding| promises(holding, levels)) {
-        reserve_one(&promise, nodes, claims);
+        reserve_one(&promise, nodes, claims, &mut |_| ());
     }
 }
 
@@ -102,7 +162,8 @@ fn touching<'a>(
     groups
 }
 
-fn reserve_one(promise: &Promise<'_>, nodes: &Rows, claims: &mut Claims) {
+/// Claims room for one promise and tells which rows it looks at.
+fn reserve_one(promise: &Promise<'_>, nodes: &Rows, claims: &mut Claims, looks_at: &mut dyn FnMut(u32)) {
     for (name, shape) in promise.pinned {
         if let Some(row) = nodes.row_of(name) {
             claims.entry(row).or_default().add(shape.requests(), 1);
@@ -112,7 +173,9 @@ fn reserve_one(promise: &Promise<'_>, nodes: &Rows, claims: &mut Claims) {
     let demands: Vec<_> =
         (0..).zip(promise.outstanding).map(|(shape, (_, pods))| Demand { shape: ShapeId(shape), pods: *pods }).collect();
     // Own use given back makes room, so where there are claims they alone decide.
+    let looks_at = RefCell::new(looks_at);
     let fit = |row: u32, shape: usize| {
+        looks_at.borrow_mut()(row);
         let (node, shape): (_, &Shape) = (&nodes[row], &shapes[shape]);
         match claims.contains_key(&row) {
             _ if shape.excluded_from(&node.facts).is_some() => 0,

@@ -18,8 +18,11 @@ pub(crate) struct Rows {
     starts: Vec<u32>,
     len: u32,
     /// Rows that are different in one view: what is promised to others is taken there.
-    different: BTreeMap<u32, Node>,
+    different: Arc<Different>,
 }
+
+/// Nodes by row.
+pub(crate) type Different = BTreeMap<u32, Arc<Node>>;
 
 impl Rows {
     /// How many nodes there are.
@@ -70,7 +73,18 @@ impl Rows {
     pub(crate) fn differ(&mut self, row: u32) -> &mut Node {
         let (chunk, position) = self.seat(row);
         let chunks = &self.chunks;
-        self.different.entry(row).or_insert_with(|| Node::clone(&chunks[chunk][position]))
+        let node = Arc::make_mut(&mut self.different).entry(row).or_insert_with(|| Arc::clone(&chunks[chunk][position]));
+        Arc::make_mut(node)
+    }
+
+    /// The rows that are different in this view.
+    pub(crate) fn different(&self) -> &Arc<Different> {
+        &self.different
+    }
+
+    /// The same table with other rows that are different.
+    pub(crate) fn with(&self, different: &Arc<Different>) -> Self {
+        Self { different: Arc::clone(different), ..self.clone() }
     }
 
     /// Makes room for a node before this row, one that its name goes before.
@@ -83,7 +97,8 @@ impl Rows {
         let nodes = Arc::make_mut(&mut self.chunks[chunk]);
         nodes.insert(position, Arc::new(node));
         if nodes.len() > CHUNK {
-            let rest = nodes.split_off(CHUNK / 2);
+            // Nodes often come in the order of their names: then what is before them is left full.
+            let rest = nodes.split_off(if position == CHUNK { CHUNK } else { CHUNK / 2 });
             self.chunks.insert(chunk + 1, Arc::new(rest));
         }
         self.count_from(chunk);
@@ -157,7 +172,7 @@ impl<'a> Iterator for Iter<'a> {
         if self.position == nodes.len() {
             (self.chunk, self.position) = (self.chunk + 1, 0);
         }
-        Some(different.unwrap_or(node))
+        Some(different.unwrap_or(node).as_ref())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

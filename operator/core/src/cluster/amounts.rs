@@ -73,6 +73,9 @@ impl Amounts {
 
     /// Replaces every amount that `other` has one for.
     fn merge(&mut self, other: &Self, merged: impl Fn(i64, i64) -> i64) {
+        if self.0.is_empty() {
+            self.0.reserve_exact(other.0.len());
+        }
         let mut at = 0;
         for (name, amount) in &other.0 {
             let place = loop {
@@ -111,15 +114,23 @@ impl Amounts {
         times.min().unwrap_or(0)
     }
 
-    /// The most times that one of the resources of `other`, which has some of each, is needed for this: what has room for `n` times
-    /// the other has room for at least so many fewer of them beside this.
+    /// How many fewer of `other` fit beside this, wherever this fits: no more than its hungriest resource takes from them.
     pub(crate) fn costs_at_most(&self, other: &Self) -> u32 {
-        let mut own = Reader(&self.0);
-        let each = other.0.iter().filter(|(_, amount)| *amount > 0).map(|(name, amount)| {
-            let needed = own.amount(name).max(0);
-            needed / amount + i64::from(needed % amount > 0)
-        });
+        let each = self.beside(other).map(|(needed, amount)| needed / amount + i64::from(needed % amount > 0));
         u32::try_from(each.max().unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
+    /// How many fewer of `other` fit beside this, wherever this fits: no less than its most modest resource takes from them. On
+    /// a node with room for both one resource is the first that is used up, and it is no more modest than that.
+    pub(crate) fn costs_at_least(&self, other: &Self) -> u32 {
+        let each = self.beside(other).map(|(needed, amount)| needed / amount);
+        u32::try_from(each.min().unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
+    /// How much there is here of everything that `other` has some of, and how much the other has.
+    fn beside(&self, other: &Self) -> impl Iterator<Item = (i64, i64)> {
+        let mut own = Reader(&self.0);
+        other.0.iter().filter(|(_, amount)| *amount > 0).map(move |(name, amount)| (own.amount(name).max(0), *amount))
     }
 }
 

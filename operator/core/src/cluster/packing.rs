@@ -137,16 +137,22 @@ impl Room<'_> {
 
     /// The node where one pod of `shape` costs the fewest slots of `bulk`; the first of several.
     fn cheapest(&self, rows: &[u32], shape: usize, bulk: usize, taken: &Taken<'_>) -> Option<u32> {
+        let (pod, of_bulk) = (self.shapes[shape].requests(), self.shapes[bulk].requests());
+        // Where the bulk may be, no node is cheaper; where it may not be, the pod costs nothing.
+        let least = pod.costs_at_least(of_bulk);
         let mut best: Option<(u32, u32)> = None;
-        for row in rows.iter().copied().filter(|row| self.slots_beside(*row, shape, taken.get(*row)) > 0) {
-            let before = self.slots_beside(row, bulk, taken.get(row));
-            let after = if before == 0 {
-                0
-            } else {
-                let (bulk, pod) = (self.shapes[bulk].requests(), self.shapes[shape].requests());
-                self.nodes[row].room_beside(bulk, taken.get(row), Some(pod)).min(before)
+        for row in rows.iter().copied() {
+            if best.is_some_and(|(cost, _)| cost <= least) && (self.fit)(row, bulk) > 0 {
+                continue;
+            }
+            let claimed = taken.get(row);
+            if self.slots_beside(row, shape, claimed) == 0 {
+                continue;
+            }
+            let cost = match self.slots_beside(row, bulk, claimed) {
+                0 => 0,
+                before => before - self.nodes[row].room_beside(of_bulk, claimed, Some(pod)).min(before),
             };
-            let cost = before - after;
             if best.is_none_or(|(least, _)| cost < least) {
                 best = Some((cost, row));
             }

@@ -1,6 +1,9 @@
 use serde_json::json;
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::cluster::Verdict;
 use crate::placement::{DomainId, Place};
 
 fn cpu_only() -> Shape {
@@ -100,4 +103,51 @@ fn an_avoided_node_takes_nothing_and_the_explanation_says_so() {
     let summary = snapshot.explain(POOLS, &[pods(0, 1)], true).summary();
     assert!(summary.contains("a: no eligible node (1 avoided after a failed attempt)"), "{summary}");
     assert_eq!(index.snapshot(view()).node_fit(ShapeId(0)).to_vec(), [1, 1]);
+}
+
+/// A pod of so many GPUs and CPUs; one that wants a zone goes to no node of these tests without one.
+fn pod_of(gpu: u32, cpu: u32, zoned: bool) -> PodSpec {
+    let requests = json!({ GPU: gpu.to_string(), "cpu": cpu.to_string() });
+    let mut spec = json!({ "containers": [{ "name": "c", "resources": { "limits": requests } }] });
+    if zoned {
+        spec["nodeSelector"] = json!({ "zone": "z" });
+    }
+    serde_json::from_value(spec).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn a_leader_and_its_workers_are_packed_as_well_as_they_can_be(
+        nodes in prop::collection::vec((0..17_u32, 0..65_u32, any::<bool>()), 1..6),
+        leader in (0..9_u32, 0..17_u32, any::<bool>()),
+        worker in (0..9_u32, 1..17_u32, any::<bool>()),
+        workers in 2..9_u32,
+    ) {
+        let mut index = Index::new();
+        for (number, (gpu, cpu, zoned)) in nodes.iter().enumerate() {
+            let mut node = node_with(&format!("n{number}"), "a", *gpu);
+            node.status.as_mut().unwrap().allocatable.as_mut().unwrap().get_mut("cpu").unwrap().0 = cpu.to_string();
+            if *zoned {
+                node.metadata.labels.as_mut().unwrap().insert("zone".to_owned(), "z".to_owned());
+            }
+            index.apply_node(&node);
+        }
+        let shapes = [leader, worker].map(|(gpu, cpu, zoned)| Shape::of(&pod_of(gpu, cpu, zoned)).unwrap());
+        let snapshot = index.snapshot(view_of(shapes.to_vec()));
+        // Every node is tried for the leader.
+        let times = |free: u32, each: u32| free.checked_div(each).unwrap_or(u32::MAX);
+        let slots = |(gpu, cpu, has_zone): (u32, u32, bool), pod: (u32, u32, bool)| {
+            let room = times(gpu, pod.0).min(times(cpu, pod.1)).min(110);
+            if pod.2 && !has_zone { 0 } else { room }
+        };
+        let total: u32 = nodes.iter().map(|node| slots(*node, worker)).sum();
+        let with_leader = nodes.iter().filter(|node| slots(**node, leader) > 0).map(|node| {
+            let (gpu, cpu, has_zone) = *node;
+            total - slots(*node, worker) + slots((gpu - leader.0, cpu - leader.1, has_zone), worker)
+        });
+        let leftover = with_leader.max().and_then(|most| most.checked_sub(workers));
+        let verdict = &snapshot.explain(POOLS, &[pods(0, 1), pods(1, workers)], false).domains[0].verdict;
+        prop_assert_eq!(leftover.map(|leftover| Verdict::Fits { leftover }), Some(verdict.clone()).filter(|verdict| matches!(verdict, Verdict::Fits { .. })));
+        prop_assert_eq!(snapshot.fits(pool(0), &[pods(0, 1), pods(1, workers)]), leftover.is_some());
+    }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use muster_api::policy::{OnFailure, PolicyMode};
 use muster_core::placement::Reason;
+use muster_core::placing::chain::Said;
 use muster_policy_host::{CallError, CallOutcome, Permit};
 
 use super::{Entry, Registry};
@@ -13,20 +14,6 @@ use crate::metrics::Metrics;
 
 /// How long a set waits for a slow policy that is being asked about others.
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
-
-/// What came of asking a policy.
-#[derive(Debug)]
-pub(crate) enum Said<A> {
-    /// Follow these answers.
-    Answers(A),
-    /// Take the native rule. `observed` is what the policy would have done (`mode: Observe`).
-    Native {
-        /// Answers that are shown and not followed.
-        observed: Option<A>,
-    },
-    /// Nothing new is created for the set.
-    Hold(Reason),
-}
 
 /// Something about a policy that the set's owner should know.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use self::memo::Memo;
 use self::oci::Kept;
-pub(crate) use ask::{Said, Trouble, ask};
+pub(crate) use ask::{Trouble, ask};
 pub(crate) use pipeline::run;
 
 /// Everything this replica knows about policies.

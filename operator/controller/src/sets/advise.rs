@@ -16,6 +16,7 @@ use muster_core::advice::{Admitted, Advice, Placement};
 use muster_core::ask::{self, Concern, Question};
 use muster_core::observed::Observed;
 use muster_core::placement::Reason;
+use muster_core::placing::chain::Said;
 use muster_core::placing::turns::Claim;
 use muster_core::placing::{self, Rule, Settled};
 use muster_core::plan::Note;
@@ -24,7 +25,7 @@ use muster_core::{pods, startup};
 use super::consult::Consulting;
 use crate::caches::SetRef;
 use crate::context::Context;
-use crate::policies::{Said, Trouble, ask as ask_policy};
+use crate::policies::{Trouble, ask as ask_policy};
 
 /// Advice, and what its making should tell the set's owner.
 #[derive(Debug, Default)]

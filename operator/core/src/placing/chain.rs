@@ -5,7 +5,11 @@
 //! For a set that asks for exclusive placement the native rule is always the last in the chain, so that a policy may leave the
 //! choice inside its domains to it.
 
+mod walk;
+
 use std::collections::BTreeSet;
+
+pub use walk::{Guide, Said, complete, walk};
 
 use super::Asked;
 use crate::cluster::Snapshot;

@@ -131,6 +131,30 @@ fn a_scenario_that_is_wrong_names_the_field() {
 }
 
 #[test]
+fn a_chain_is_asked_policy_by_policy_and_who_left_nothing_is_named() {
+    let desk = Desk::new();
+    let chained = |expect: &str| {
+        let text =
+            SCENARIO.replace("expect: [{unit: 0, within: r1}]", &format!("chain: [./first.wasm, underTest]\nexpect: [{expect}]"));
+        desk.write("chained.yaml", text);
+    };
+    chained("{unit: 0, within: r1, by: fixture (2)}");
+    let (good, printed, complaint) = desk.muster(&["test", "first.wasm", "--scenarios", "chained.yaml", "--cases", "0"]);
+    assert!(good && printed.contains("✓ two racks  chained.yaml"), "{printed}{complaint}");
+    let report = desk.json(&["run", "first.wasm", "--scenario", "chained.yaml", "-o", "json"]);
+    let asked: Vec<_> = report["chain"].as_array().unwrap().iter().map(|call| (&call["policy"], &call["inside"])).collect();
+    let inside = [serde_json::json!([]), serde_json::json!(["rack=r1"])];
+    assert_eq!(asked, [(&"fixture".into(), &inside[0]), (&"fixture (2)".into(), &inside[1])]);
+    let (good, printed, _) = desk.muster(&["test", "second.wasm", "--scenarios", "chained.yaml", "--cases", "0"]);
+    let refused =
+        "the operator refuses the answer of fixture (2) (NotEnoughRoom): unit 0: example.com/rack=r2 has room for 0 of 2 pods";
+    assert!(!good && printed.contains(refused) && printed.contains("fixture (2) was asked inside rack=r1"), "{printed}");
+    desk.write("chained.yaml", std::fs::read_to_string(desk.0.path().join("chained.yaml")).unwrap().replace("first", "third"));
+    let (good, _, complaint) = desk.muster(&["run", "first.wasm", "--scenario", "chained.yaml"]);
+    assert!(!good && complaint.contains("chain[0]: reading ./third.wasm: "), "{complaint}");
+}
+
+#[test]
 fn a_bench_holds_its_budget_or_fails() {
     let desk = Desk::new();
     let args = ["bench", "native", "--nodes", "20", "--units", "2", "--calls", "5"];

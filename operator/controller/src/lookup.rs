@@ -85,8 +85,7 @@ impl Lookup for FromCaches {
             let policy = self.caches.placement_policies.get("", name).filter(|policy| admits(policy.policy(), &labels))?;
             serde_json::from_value(policy.status.as_ref()?.active.as_ref()?.effects.clone()?).ok()
         });
-        // What the first policy of a chain says is not narrowed by later ones.
-        said.reduce(|first: Effects, later: Effects| later.and(&first)).unwrap_or_default()
+        Effects::of_chain(said)
     }
 
     async fn gangs(&self) -> Option<Provider> {

@@ -98,8 +98,8 @@ fn prepared(leader: &Pod) -> Effects {
     pods::annotation(leader, annotation::EFFECTS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-/// How many pods each subgroup of a leader's group has, in the order of ranks.
-fn division(leader: &Pod) -> Vec<u32> {
+/// How many pods each subgroup of a leader's group has, in the order of ranks; read from the leader's annotations.
+pub fn division(leader: &Pod) -> Vec<u32> {
     let subgroups = Subgroups::of_group(leader).into_iter().flat_map(Subgroups::each);
     subgroups.map(|(_, ranks)| u32::try_from(ranks.len()).unwrap_or(u32::MAX)).collect()
 }
@@ -353,8 +353,8 @@ fn held_pins(instructions: &Instructions, members: &Members<'_>) -> Vec<(String,
     each.collect()
 }
 
-/// What each subgroup needs of a group's demand.
-fn subgroup_demands(leader: &Pod, demand: &[(Shape, u32)]) -> Vec<(u32, Vec<(Shape, u32)>)> {
+/// What each subgroup of a leader's group needs of its demand, by index. `demand` is the leader's, then the workers'.
+pub fn subgroup_demands(leader: &Pod, demand: &[(Shape, u32)]) -> Vec<(u32, Vec<(Shape, u32)>)> {
     let each = Subgroups::of_group(leader).into_iter().flat_map(Subgroups::each).map(|(index, ranks)| {
         let leaders = u32::from(ranks.contains(&0));
         let workers = u32::try_from(ranks.len()).unwrap_or(u32::MAX) - leaders;

@@ -51,7 +51,8 @@ pub fn judge(scenario: &Scenario, report: &Report) -> Result<Vec<String>, Fault>
     let rejected = report.decisions.iter().filter(|decided| !may_be_rejected.contains(&decided.id));
     failures.extend(rejected.filter_map(|decided| {
         let refusal = decided.rejected.as_ref()?;
-        Some(format!("the operator refuses the answer ({}): {}", refusal.code, refusal.message))
+        let of = decided.by.as_ref().map(|by| format!(" of {by}")).unwrap_or_default();
+        Some(format!("the operator refuses the answer{of} ({}): {}", refusal.code, refusal.message))
     }));
     if scenario.properties || scenario.expect.is_empty() {
         failures.extend(properties::of_report(report));
@@ -138,6 +139,18 @@ impl One<'_> {
                 say(format!("parts {}", parts.join(", ")));
             }
         }
+        if let Some(texts) = &expect.subgroups {
+            let places = self.places(texts)?;
+            if decided.subgroups != places {
+                say(format!("subgroups in {}", places.join(", ")));
+            }
+        }
+        if let Some(text) = &expect.leader {
+            let place = self.place(text)?;
+            if decided.leader.as_ref() != Some(&place) {
+                say(format!("the leader in {place}"));
+            }
+        }
         if let Some(nodes) = &expect.pinned {
             nodes.iter().try_for_each(|node| self.sites.has_node(self.field, node))?;
             if !is("pinned", nodes) {
@@ -168,6 +181,9 @@ impl One<'_> {
                 say(format!("to be asked again after {text}"));
             }
         }
+        if let Some(by) = expect.by.as_ref().filter(|by| decided.by.as_ref() != Some(*by)) {
+            say(format!("{by} to have the last word"));
+        }
         if let Some(code) = expect.code.as_ref().filter(|code| decided.code != **code) {
             say(format!("code {code}"));
         }
@@ -196,5 +212,22 @@ pub fn in_words(decided: &Decided) -> String {
         _ if decided.places.is_empty() => String::new(),
         _ => format!(" {}", decided.places.join(", ")),
     };
-    format!("{}{places} ({}: {})", decided.decision, decided.code, decided.message)
+    let subgroups = match (decided.subgroups.as_slice(), &decided.leader) {
+        ([], _) => String::new(),
+        (domains, None) => format!(" with subgroups in {}", domains.join(", ")),
+        (domains, Some(leader)) => format!(" with subgroups in {} and the leader in {leader}", domains.join(", ")),
+    };
+    let Decided { decision, code, message, .. } = decided;
+    format!("{decision}{places}{subgroups} ({code}: {message}){}", last_word(decided))
+}
+
+/// Who of a chain decided, and what was left to it.
+fn last_word(decided: &Decided) -> String {
+    let Some(by) = &decided.by else { return String::new() };
+    let inside = if decided.inside.is_empty() { "anywhere".to_owned() } else { format!("inside {}", decided.inside.join(", ")) };
+    match decided.decision {
+        _ if decided.rejected.is_some() => format!("; {by} was asked {inside}"),
+        "hold" | "refuse" => format!("; {by} left nothing, asked {inside}"),
+        _ => format!("; {by} had the last word, asked {inside}"),
+    }
 }

@@ -10,6 +10,7 @@
 
 pub mod bench;
 pub mod capture;
+mod chain;
 pub mod inspect;
 mod judge;
 mod play;
@@ -18,7 +19,8 @@ pub mod properties;
 pub mod scenario;
 pub mod simulate;
 
+pub use chain::Library;
 pub use judge::{in_words, judge};
-pub use play::{Cost, Decided, Failure, Line, Refusal, Report, play};
+pub use play::{Call, Cost, Decided, Failure, Line, Refusal, Report, play};
 pub use policy::{Bytes, Policy, PolicyError};
 pub use scenario::{Fault, Scenario, ScenarioError};

@@ -1,16 +1,19 @@
 //! One scenario, asked of one policy: what it says, what the operator makes of that, and what it cost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::ask;
 use muster_core::cluster::Snapshot;
+use muster_core::instructions::Instructions;
 use muster_core::placement::check::{Assignment, Checked, Checker, RejectionCode};
 use muster_core::placement::effects::Effect;
 use muster_core::placement::{Answer, Decision, NodeId, Place};
 use muster_core::startup::{Request as StartupRequest, Step};
+use muster_core::subgroups::SubgroupDomains;
 use muster_policy_host::{CallError, CallOutcome, LogLevel};
 use serde::Serialize;
 
+use crate::chain::{self, Library};
 use crate::policy::Policy;
 use crate::scenario::{Fault, Scenario, Sites, Stage};
 
@@ -22,7 +25,10 @@ pub struct Report {
     pub scenario: String,
     /// The policy's name and version.
     pub policy: String,
-    /// One for each answer, in its order.
+    /// Each call of the chain's policies, in their order; none for a scenario without a chain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Call>,
+    /// One for each answer, in its order; of a chain, what comes out in the end.
     pub decisions: Vec<Decided>,
     /// Units or groups that it said nothing about.
     pub unanswered: Vec<u32>,
@@ -61,6 +67,18 @@ pub struct Decided {
     /// What pods get.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<String>,
+    /// The domain of each subgroup that has one for itself, in the order of their indices.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subgroups: Vec<String>,
+    /// Where a leader goes that is in no subgroup: the domain that it shares with one, or its node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// The policy of a chain that had the last word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What the policies before it in the chain had left open.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<String>,
     /// The reason's code.
     pub code: String,
     /// The reason's sentence.
@@ -100,7 +118,7 @@ impl From<CallError> for Failure {
 }
 
 /// What a call took.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cost {
     /// The whole call.
@@ -120,12 +138,27 @@ pub struct Line {
     pub message: String,
 }
 
-/// Asks the policy the scenario's question, once.
+/// One call of a policy of a chain.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Call {
+    /// The policy; `exclusive` for the operator's own rule.
+    pub policy: String,
+    /// What the policies before it had left open; anywhere if there is nothing.
+    pub inside: Vec<String>,
+    /// What it answered, before anything was checked.
+    pub decisions: Vec<Decided>,
+    /// What the call took; nothing for the operator's own rule.
+    pub cost: Cost,
+}
+
+/// Asks the policy the scenario's question, once; with a chain, all its policies as the operator asks them. `others` has those.
 ///
 /// # Errors
 /// The field of the scenario that makes no sense, or does not go with the policy.
-pub fn play(scenario: &Scenario, policy: &Policy) -> Result<Report, Fault> {
+pub fn play(scenario: &Scenario, policy: &Policy, others: &Library<'_>) -> Result<Report, Fault> {
     match policy {
+        _ if !scenario.chain.is_empty() => chain::play(scenario, policy, others),
         Policy::Startup(component) => {
             let request = scenario.startup_request()?;
             Ok(startup_report(scenario, policy, &request, component.next(&request)))
@@ -141,7 +174,7 @@ pub fn play(scenario: &Scenario, policy: &Policy) -> Result<Report, Fault> {
 }
 
 pub(crate) fn placement_report(scenario: &str, policy: &Policy, stage: &Stage, outcome: CallOutcome<Vec<Answer>>) -> Report {
-    let (mut report, answers) = report(scenario, policy, outcome);
+    let (mut report, answers) = report(scenario, policy.name(), outcome);
     let answers = answers.unwrap_or_default();
     let mut checker = Checker::new(&stage.snapshot, &stage.request);
     report.decisions = answers.iter().map(|answer| decided(stage, answer, &mut checker)).collect();
@@ -152,7 +185,7 @@ pub(crate) fn placement_report(scenario: &str, policy: &Policy, stage: &Stage, o
 }
 
 fn startup_report(scenario: &Scenario, policy: &Policy, request: &StartupRequest, outcome: CallOutcome<Vec<Step>>) -> Report {
-    let (mut report, steps) = report(&scenario.name, policy, outcome);
+    let (mut report, steps) = report(&scenario.name, policy.name(), outcome);
     let steps = steps.unwrap_or_default();
     let mut answered = BTreeSet::new();
     report.decisions = steps.iter().map(|step| admitted(request, step, !answered.insert(step.group))).collect();
@@ -182,7 +215,7 @@ fn admitted(request: &StartupRequest, step: &Step, again: bool) -> Decided {
     }
 }
 
-fn report<T>(scenario: &str, policy: &Policy, outcome: CallOutcome<T>) -> (Report, Option<T>) {
+pub(crate) fn report<T>(scenario: &str, policy: String, outcome: CallOutcome<T>) -> (Report, Option<T>) {
     let micros = |duration: std::time::Duration| duration.as_secs_f64() * 1e6;
     let cost = Cost {
         micros: micros(outcome.duration),
@@ -200,7 +233,8 @@ fn report<T>(scenario: &str, policy: &Policy, outcome: CallOutcome<T>) -> (Repor
     };
     let report = Report {
         scenario: scenario.to_owned(),
-        policy: policy.name(),
+        policy,
+        chain: Vec::new(),
         decisions: Vec::new(),
         unanswered: Vec::new(),
         failure,
@@ -220,25 +254,19 @@ fn level(level: LogLevel) -> &'static str {
 
 fn decided(stage: &Stage, answer: &Answer, checker: &mut Checker<'_>) -> Decided {
     let (snapshot, sites) = (&stage.snapshot, &stage.sites);
-    let node = |node: &NodeId| snapshot.node_name(*node).map_or_else(|| format!("(no node {})", node.0), str::to_owned);
-    let (decision, places) = in_words(snapshot, sites, &answer.decision);
-    let mut decided = Decided {
-        id: answer.unit,
-        decision,
-        places,
-        avoid: answer.avoid.iter().map(node).collect(),
-        effects: answer.effects.iter().map(effect).collect(),
-        code: answer.reason.code.clone(),
-        message: answer.reason.message.clone(),
-        ..Decided::default()
-    };
-    if let Decision::Hold { retry_ms } = answer.decision {
-        decided.again_ms = Some(retry_ms);
-    }
+    let mut decided = said(snapshot, sites, answer);
     match checker.apply(answer) {
         Ok(Checked::Assigned(assignment)) => {
             decided.taken = taken(snapshot, sites, answer, &assignment);
-            decided.nodes = landing(snapshot, &assignment);
+            let leader = assignment.leader.iter().map(|leader| leader.selector.clone()).collect();
+            let place = Landing {
+                selector: &assignment.selector,
+                subgroups: assignment.subgroup_domains(),
+                leader,
+                instructions: &assignment.instructions,
+            };
+            (decided.subgroups, decided.leader) = place.seats(sites);
+            decided.nodes = place.nodes(snapshot);
         }
         Ok(Checked::Unconstrained(_) | Checked::Hold { .. } | Checked::Refused) => {}
         Err(rejection) => {
@@ -255,6 +283,27 @@ fn decided(stage: &Stage, answer: &Answer, checker: &mut Checker<'_>) -> Decided
     decided
 }
 
+/// An answer in words, before it is checked.
+pub(crate) fn said(snapshot: &Snapshot, sites: &Sites, answer: &Answer) -> Decided {
+    let node = |node: &NodeId| snapshot.node_name(*node).map_or_else(|| format!("(no node {})", node.0), str::to_owned);
+    let (decision, places) = in_words(snapshot, sites, &answer.decision);
+    let again_ms = match answer.decision {
+        Decision::Hold { retry_ms } => Some(retry_ms),
+        _ => None,
+    };
+    Decided {
+        id: answer.unit,
+        decision,
+        places,
+        again_ms,
+        avoid: answer.avoid.iter().map(node).collect(),
+        effects: answer.effects.iter().map(effect).collect(),
+        code: answer.reason.code.clone(),
+        message: answer.reason.message.clone(),
+        ..Decided::default()
+    }
+}
+
 fn in_words(snapshot: &Snapshot, sites: &Sites, decision: &Decision) -> (&'static str, Vec<String>) {
     let place = |place: Place| in_site(snapshot, sites, place);
     let node = |node: &NodeId| snapshot.node_name(*node).map_or_else(|| format!("(no node {})", node.0), str::to_owned);
@@ -263,7 +312,7 @@ fn in_words(snapshot: &Snapshot, sites: &Sites, decision: &Decision) -> (&'stati
         Decision::Preferred(places) => ("preferred", places.iter().copied().map(place).collect()),
         Decision::Parts(parts) => ("parts", parts.iter().map(|part| format!("{} @ {}", part.pods, place(part.place))).collect()),
         Decision::Pinned(nodes) => ("pinned", nodes.iter().map(node).collect()),
-        // The native rule's only, for subgroups, which scenarios don't have.
+        // The native rule's only; the domains are those of the subgroups.
         Decision::Apart(_) => ("apart", Vec::new()),
         Decision::Unconstrained => ("unconstrained", Vec::new()),
         Decision::Hold { .. } => ("hold", Vec::new()),
@@ -288,18 +337,44 @@ fn taken(snapshot: &Snapshot, sites: &Sites, answer: &Answer, assignment: &Assig
     chosen.map(|place| in_site(snapshot, sites, *place))
 }
 
-/// Nodes that pods of the unit may land on.
-fn landing(snapshot: &Snapshot, assignment: &Assignment) -> BTreeSet<String> {
-    let instructions = &assignment.instructions;
-    if !instructions.pins.is_empty() {
-        return instructions.pins.iter().cloned().collect();
+/// Where the pods of a unit go, as a checked answer or a record has it.
+pub(crate) struct Landing<'a> {
+    pub(crate) selector: &'a BTreeMap<String, String>,
+    pub(crate) subgroups: Option<SubgroupDomains>,
+    /// Node labels of a leader that is in no subgroup.
+    pub(crate) leader: BTreeMap<String, String>,
+    pub(crate) instructions: &'a Instructions,
+}
+
+impl Landing<'_> {
+    /// The domains of the subgroups, and of a leader that is in none.
+    pub(crate) fn seats(&self, sites: &Sites) -> (Vec<String>, Option<String>) {
+        let subgroups = self.subgroups.iter().flat_map(|known| known.domains.values().map(|domain| (&known.level, domain)));
+        let leader = self.leader.iter().next().map(|(key, value)| sites.named(key, value));
+        (subgroups.map(|(key, value)| sites.named(key, value)).collect(), leader)
     }
-    let label = |row: u32, key: &str, value: &str| snapshot.node_label(NodeId(row), key) == Some(value);
-    let in_parts =
-        |row: u32| instructions.parts.is_empty() || instructions.parts.iter().any(|part| label(row, &part.key, &part.value));
-    let selected = |row: &u32| assignment.selector.iter().all(|(key, value)| label(*row, key, value)) && in_parts(*row);
-    let names = (0..snapshot.node_count()).filter(selected).filter_map(|row| snapshot.node_name(NodeId(row)).map(str::to_owned));
-    names.filter(|name| !instructions.avoid.contains(name)).collect()
+
+    /// Names of the nodes that pods may land on.
+    pub(crate) fn nodes(&self, snapshot: &Snapshot) -> BTreeSet<String> {
+        let Instructions { pins, parts, avoid, .. } = self.instructions;
+        if !pins.is_empty() {
+            return pins.iter().cloned().collect();
+        }
+        let label = |row: u32, key: &str, value: &str| snapshot.node_label(NodeId(row), key) == Some(value);
+        let in_parts = |row: u32| parts.is_empty() || parts.iter().any(|part| label(row, &part.key, &part.value));
+        let of_leader = |row: u32| self.leader.iter().any(|(key, value)| label(row, key, value));
+        let in_subgroup = |row: u32| {
+            let known = self.subgroups.as_ref();
+            known.is_none_or(|known| known.domains.values().any(|domain| label(row, &known.level, domain)))
+        };
+        let selected = |row: &u32| {
+            let all = self.selector.iter().all(|(key, value)| label(*row, key, value));
+            all && in_parts(*row) && (in_subgroup(*row) || of_leader(*row))
+        };
+        let rows = (0..snapshot.node_count()).filter(selected);
+        let names = rows.filter_map(|row| snapshot.node_name(NodeId(row)).map(str::to_owned));
+        names.filter(|name| !avoid.contains(name)).collect()
+    }
 }
 
 /// An effect as scenarios write it.

@@ -125,6 +125,15 @@ impl Policy {
         }
     }
 
+    /// Its name alone.
+    pub fn short_name(&self) -> &str {
+        match self {
+            Self::Placement(component) => component.name(),
+            Self::Startup(component) => component.name(),
+            Self::Native => "native",
+        }
+    }
+
     /// `sha256:…` of the component; nothing for the native rule.
     pub fn digest(&self) -> Option<&str> {
         match self {

@@ -7,7 +7,7 @@ use std::path::Path;
 use muster_guests::{Guest, all_into, startup};
 use muster_policy_host::{Engine, EngineOptions, Limits};
 use muster_policy_kit::properties::{self, Effort, Verdict};
-use muster_policy_kit::{Policy, Scenario, inspect, judge, play, scenario};
+use muster_policy_kit::{Library, Policy, Scenario, inspect, judge, play, scenario};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ fn a_policy_that_gives_more_than_there_is_is_shown_the_smallest_cluster() {
     assert_eq!((units.len(), scenario.nodes.len()), (1, 0), "{}", scenario.to_yaml());
     // What is printed shows the fault again.
     let read = scenario::parse(&scenario.to_yaml(), Path::new("shrunk.yaml")).unwrap().remove(0);
-    let failures = judge(&read, &play(&read, &policy).unwrap()).unwrap();
+    let failures = judge(&read, &play(&read, &policy, &Library::default()).unwrap()).unwrap();
     assert_eq!(failures, [fault.message]);
 }
 
@@ -78,7 +78,7 @@ expect: [EXPECT]
 
 fn native(expect: &str) -> Vec<String> {
     let scenario: Scenario = scenario::parse(&RACKS.replace("EXPECT", expect), Path::new("case.yaml")).unwrap().remove(0);
-    let report = play(&scenario, &Policy::Native).unwrap();
+    let report = play(&scenario, &Policy::Native, &Library::default()).unwrap();
     judge(&scenario, &report).unwrap_or_else(|fault| vec![fault.to_string()])
 }
 
@@ -105,7 +105,7 @@ fn an_answer_that_the_operator_refuses_fails_its_scenario_unless_that_is_expecte
     let text = RACKS.replace("levels: [rack]", "levels: [example.com/rack]");
     let judged = |expect: &str| {
         let scenario = scenario::parse(&text.replace("EXPECT", expect), Path::new("case.yaml")).unwrap().remove(0);
-        judge(&scenario, &play(&scenario, &policy).unwrap()).unwrap()
+        judge(&scenario, &play(&scenario, &policy, &Library::default()).unwrap()).unwrap()
     };
     let message = "the operator refuses the answer (DomainHeld): unit 1: example.com/rack=r1 is held by unit 0 of ml/train";
     assert_eq!(judged("{unit: 0, within: r1}"), [message]);

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use muster_policy_host::{Engine, EngineOptions, Limits};
-use muster_policy_kit::{Bytes, judge, play, properties, scenario};
+use muster_policy_kit::{Bytes, Library, judge, play, properties, scenario};
 
 fn policies() -> Vec<(String, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
@@ -33,6 +33,7 @@ fn built_in(name: &str) -> Option<Bytes> {
 #[test]
 fn every_scenario_of_every_policy_comes_out_as_written() {
     let engine = Engine::new(EngineOptions::default()).unwrap();
+    let others = Library::new(&engine, patient());
     let (mut wrong, mut played, mut read) = (Vec::new(), 0, 0);
     for (name, folder) in policies() {
         for file in scenario::files(&folder.join("scenarios")) {
@@ -42,8 +43,8 @@ fn every_scenario_of_every_policy_comes_out_as_written() {
             let Some(bytes) = built_in(&name) else { continue };
             for case in cases {
                 let failures =
-                    bytes.load(&engine, patient(), &case.settings).map_err(|error| error.to_string()).and_then(|policy| {
-                        play(&case, &policy).and_then(|report| judge(&case, &report)).map_err(|fault| fault.to_string())
+                    bytes.load(&engine, patient(), case.own_settings()).map_err(|error| error.to_string()).and_then(|policy| {
+                        play(&case, &policy, &others).and_then(|report| judge(&case, &report)).map_err(|fault| fault.to_string())
                     });
                 let failures = failures.unwrap_or_else(|error| vec![error]);
                 wrong.extend(failures.into_iter().map(|failure| format!("{short}: {}: {failure}", case.name)));
@@ -65,7 +66,7 @@ fn every_built_in_policy_has_the_properties_of_every_policy() {
         let bytes = Bytes::of_built_in(built_in.name).unwrap();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies").join(built_in.name).join("scenarios");
         let cases = scenario::files(&folder).into_iter().flat_map(|file| scenario::read(&file).unwrap());
-        let settings = std::iter::once(serde_json::Value::Null).chain(cases.map(|case| case.settings));
+        let settings = std::iter::once(serde_json::Value::Null).chain(cases.map(|case| case.own_settings().clone()));
         let policy = settings.into_iter().find_map(|settings| bytes.load(&engine, Limits::default(), &settings).ok());
         let policy =
             policy.unwrap_or_else(|| panic!("{} takes neither empty settings nor those of its scenarios", built_in.name));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use muster_policy_kit::scenario::read;
-use muster_policy_kit::{Decided, Report, Scenario, in_words, play};
+use muster_policy_kit::{Decided, Library, Report, Scenario, in_words, play};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -39,11 +39,12 @@ pub(super) fn replay(files: &[PathBuf], policy: &str, against: Option<&Against<'
         Some(text) => settings("--against-settings", text).map(Some)?,
         None => given.clone(),
     };
+    let library = Library::new(&engine, limits);
     let mut all = Vec::new();
     for file in files {
         for scenario in read(file)? {
-            let report = one(&mut policy, &scenario, given.as_ref()).with_context(|| file.display().to_string())?;
-            let against = other.as_mut().map(|other| one(other, &scenario, others.as_ref())).transpose()?;
+            let report = one(&mut policy, &scenario, given.as_ref(), &library).with_context(|| file.display().to_string())?;
+            let against = other.as_mut().map(|other| one(other, &scenario, others.as_ref(), &library)).transpose()?;
             let differences = against.as_ref().map(|against| differences(&report, against)).unwrap_or_default();
             all.push(Replayed { file: file.clone(), report, against, differences });
         }
@@ -57,8 +58,8 @@ pub(super) fn replay(files: &[PathBuf], policy: &str, against: Option<&Against<'
 }
 
 /// With the settings that were given, else with those of the scenario.
-fn one(policy: &mut Trial<'_>, scenario: &Scenario, given: Option<&Value>) -> Result<Report> {
-    Ok(play(scenario, &policy.with(given.unwrap_or(&scenario.settings))?)?)
+fn one(policy: &mut Trial<'_>, scenario: &Scenario, given: Option<&Value>, others: &Library<'_>) -> Result<Report> {
+    Ok(play(scenario, &policy.with(given.unwrap_or(scenario.own_settings()))?, others)?)
 }
 
 fn differences(one: &Report, other: &Report) -> Vec<String> {

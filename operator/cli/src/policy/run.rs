@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use comfy_table::{Table, presets};
 use muster_policy_kit::scenario::read;
-use muster_policy_kit::{Decided, Report, play};
-use serde_json::Value;
+use muster_policy_kit::{Call, Decided, Library, Report, play};
 
 use super::args::With;
 use super::{Trial, duration, engine, size};
@@ -18,13 +17,12 @@ pub(super) fn run(policy: &str, file: &Path, with: &With, output: Output) -> Res
     let (engine, limits, given) = (engine()?, with.limits(policy)?, with.settings()?);
     let mut reports = Vec::new();
     let mut trial = Trial::of(&engine, policy, limits)?;
+    let others = Library::new(&engine, limits);
     for scenario in read(file)? {
-        let own = Some(&scenario.settings).filter(|settings| !settings.is_null());
-        let settings = given.as_ref().or(own).unwrap_or(&Value::Null);
-        let policy = trial.with(settings)?;
+        let policy = trial.with(given.as_ref().unwrap_or(scenario.own_settings()))?;
         // The first call touches every page of the instance for the first time; authors want to see what the others take.
-        play(&scenario, &policy).with_context(|| format!("{}: {}", file.display(), scenario.name))?;
-        reports.push(play(&scenario, &policy)?);
+        play(&scenario, &policy, &others).with_context(|| format!("{}: {}", file.display(), scenario.name))?;
+        reports.push(play(&scenario, &policy, &others)?);
     }
     match (reports.as_slice(), output) {
         ([report], _) => output::show(output, report, || render(report))?,
@@ -44,15 +42,11 @@ fn render(report: &Report) -> String {
     if let Some(failure) = &report.failure {
         let _ = writeln!(text, "{} {}", styled(BAD, &failure.kind), failure.message);
     }
+    if !report.chain.is_empty() {
+        let _ = writeln!(text, "{}\n", calls(&report.chain));
+    }
     if !report.decisions.is_empty() {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(["UNIT", "DECISION", "WHERE", "REASON", "CHECK"]);
-        for decided in &report.decisions {
-            let check = decided.rejected.as_ref().map_or("good".to_owned(), |refusal| format!("refused: {}", refusal.message));
-            let reason = format!("{}: {}", decided.code, decided.message);
-            table.add_row([decided.id.to_string(), decision(decided), places(decided), reason, check]);
-        }
-        let _ = writeln!(text, "{}", table.trim_fmt());
+        let _ = writeln!(text, "{}", decisions(report));
     }
     for decided in report.decisions.iter().filter(|decided| !decided.avoid.is_empty() || !decided.effects.is_empty()) {
         let avoid = (!decided.avoid.is_empty()).then(|| format!("avoids {}", decided.avoid.join(", ")));
@@ -81,6 +75,50 @@ fn render(report: &Report) -> String {
         )
     );
     text
+}
+
+/// What each policy of a chain answered, in the order in which they were asked.
+fn calls(chain: &[Call]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["ASKED", "INSIDE", "UNIT", "DECISION", "WHERE", "REASON"]);
+    for Call { policy, inside, decisions, .. } in chain {
+        let inside = if inside.is_empty() { "anywhere".to_owned() } else { inside.join(", ") };
+        if decisions.is_empty() {
+            table.add_row([policy, &inside, "", "nothing", "", ""]);
+        }
+        for (position, decided) in decisions.iter().enumerate() {
+            let (policy, inside) = if position == 0 { (policy.as_str(), inside.as_str()) } else { ("", "") };
+            let reason = format!("{}: {}", decided.code, decided.message);
+            table.add_row([policy, inside, &decided.id.to_string(), &decision(decided), &places(decided), &reason]);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// What comes out: columns for a chain and for subgroups only where there are some.
+fn decisions(report: &Report) -> String {
+    let chained = !report.chain.is_empty();
+    let divided = report.decisions.iter().any(|decided| !decided.subgroups.is_empty());
+    let mut table = Table::new();
+    let mut header = vec!["UNIT", "DECISION", "WHERE"];
+    header.extend(divided.then_some("SUBGROUPS"));
+    header.extend(chained.then_some("BY"));
+    header.extend(["REASON", "CHECK"]);
+    table.load_preset(presets::NOTHING).set_header(header);
+    for decided in &report.decisions {
+        let mut row = vec![decided.id.to_string(), decision(decided), places(decided)];
+        row.extend(divided.then(|| subgroups(decided)));
+        row.extend(chained.then(|| decided.by.clone().unwrap_or_default()));
+        row.push(format!("{}: {}", decided.code, decided.message));
+        row.push(decided.rejected.as_ref().map_or("good".to_owned(), |refusal| format!("refused: {}", refusal.message)));
+        table.add_row(row);
+    }
+    table.trim_fmt()
+}
+
+fn subgroups(decided: &Decided) -> String {
+    let leader = decided.leader.iter().map(|leader| format!("leader {leader}"));
+    decided.subgroups.iter().cloned().chain(leader).collect::<Vec<_>>().join(", ")
 }
 
 fn decision(decided: &Decided) -> String {

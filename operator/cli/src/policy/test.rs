@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use muster_core::placement::LevelId;
 use muster_policy_host::Limits;
 use muster_policy_kit::properties::{self, Effort, Verdict};
-use muster_policy_kit::{Policy, Scenario, judge, play, scenario};
+use muster_policy_kit::{Library, Policy, Scenario, judge, play, scenario};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -51,9 +51,9 @@ pub(super) fn test(
     let patient = Limits::new(Limits::DEADLINE_RANGE.1, limits.memory());
     let origin = bytes.origin.clone();
     let mut trial = Trial { engine: &engine, limits: patient, bytes: Some(bytes), compiled: None };
+    let others = Library::new(&engine, patient);
     let outcomes = cases.iter().map(|(file, case)| {
-        let own = Some(&case.settings).filter(|settings| !settings.is_null());
-        let failures = one(&mut trial, given.as_ref().or(own).unwrap_or(&Value::Null), case);
+        let failures = one(&mut trial, given.as_ref().unwrap_or(case.own_settings()), case, &others);
         Outcome { name: case.name.clone(), file: file.clone(), failures }
     });
     let outcomes: Vec<Outcome> = outcomes.collect();
@@ -92,12 +92,12 @@ fn cases(given: Option<&Path>, folder: Option<&Path>) -> Result<Vec<(PathBuf, Sc
 }
 
 /// What is wrong with one scenario.
-fn one(trial: &mut Trial<'_>, settings: &Value, case: &Scenario) -> Vec<String> {
+fn one(trial: &mut Trial<'_>, settings: &Value, case: &Scenario, others: &Library<'_>) -> Vec<String> {
     let policy = match trial.with(settings) {
         Ok(policy) => policy,
         Err(error) => return vec![error.to_string()],
     };
-    let judged = play(case, &policy).and_then(|report| judge(case, &report));
+    let judged = play(case, &policy, others).and_then(|report| judge(case, &report));
     let mut failures = judged.unwrap_or_else(|fault| vec![fault.to_string()]);
     if !failures.is_empty() {
         failures.extend(strange_levels(case, &policy));
@@ -122,7 +122,7 @@ fn presentable(trial: &mut Trial<'_>, given: Option<&Value>, cases: &[(PathBuf, 
         Ok(policy) => return Ok(policy),
         Err(error) => error,
     };
-    let mut others = cases.iter().map(|(_, case)| &case.settings).filter(|settings| !settings.is_null());
+    let mut others = cases.iter().map(|(_, case)| case.own_settings()).filter(|settings| !settings.is_null());
     others.find_map(|settings| trial.with(settings).ok()).ok_or(without)
 }
 

@@ -176,6 +176,11 @@ impl Effects {
         self
     }
 
+    /// What the policies of a chain give, in its order: what the first one says is not narrowed by later ones.
+    pub fn of_chain(each: impl IntoIterator<Item = Self>) -> Self {
+        each.into_iter().reduce(|first, later| later.and(&first)).unwrap_or_default()
+    }
+
     /// Gives a pod's spec what placement looks at: tolerations and node labels.
     pub fn change_spec(&self, spec: &mut PodSpec) {
         let tolerations = spec.tolerations.get_or_insert_default();

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 pub use generate::{cluster_of, large, levels_of};
 
+use crate::chain::Library;
 use crate::play::{Report, play};
 use crate::policy::Policy;
 use crate::scenario::{Fault, Scenario};
@@ -112,7 +113,7 @@ fn of_scenario(policy: &Policy, scenario: &Scenario) -> Result<(), String> {
     let late = |played: &Result<Report, Fault>| {
         played.as_ref().is_ok_and(|report| report.failure.as_ref().is_some_and(|failure| failure.kind == "deadline"))
     };
-    let ask = || in_the_end(|| play(scenario, policy), late).map_err(|fault| format!("{fault}"));
+    let ask = || in_the_end(|| play(scenario, policy, &Library::default()), late).map_err(|fault| format!("{fault}"));
     let (first, second) = (ask()?, ask()?);
     if first.decisions != second.decisions || first.failure != second.failure {
         return Err(

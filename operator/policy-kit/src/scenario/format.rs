@@ -1,15 +1,17 @@
 //! The fields of a scenario file. `tests/scenarios/README.md` describes them for people.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::notation::{self, Brief, Some1};
+use super::Expect;
+use super::notation::{self, Brief};
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -25,6 +27,9 @@ pub struct Scenario {
     /// The policy's settings.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub settings: Value,
+    /// The policies that are asked, one after the other, as a set would name them; the policy under test alone if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Brief<Link>>,
     /// Whom an exclusive group keeps away from.
     #[serde(skip_serializing_if = "is_default")]
     pub scope: Scope,
@@ -55,6 +60,40 @@ pub struct Scenario {
     /// The properties of every policy are checked on this case too.
     #[serde(skip_serializing_if = "is_default")]
     pub properties: bool,
+    /// The folder that it was read from: where paths in it begin.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// One policy of a chain; in short the name of a built-in one, the path of a component, or `underTest`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Link {
+    /// A policy that is part of the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<String>,
+    /// The file of a component, from the scenario's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    /// The policy that the scenario is played with.
+    #[serde(skip_serializing_if = "is_default")]
+    pub under_test: bool,
+    /// Its settings; for the one under test those of the scenario if there are none.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub settings: Value,
+}
+
+impl FromStr for Link {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = || Some(text.to_owned()).filter(|text| !text.is_empty());
+        Ok(match text {
+            "underTest" => Self { under_test: true, ..Self::default() },
+            path if path.contains('/') || path.ends_with(".wasm") => Self { component: named(), ..Self::default() },
+            _ => Self { built_in: named(), ..Self::default() },
+        })
+    }
 }
 
 /// Whom an exclusive group keeps away from.
@@ -265,6 +304,9 @@ pub struct Request {
     pub exclusive: Option<String>,
     /// `2 x [1 leader, 7 workers]`, or a list.
     pub units: Units,
+    /// How the set divides its groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subgroups: Option<Division>,
     /// Groups of the set that have their place: `INDEX @ PLACE`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub placed: Vec<String>,
@@ -274,6 +316,20 @@ pub struct Request {
     /// Nodes that have failed groups lately.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bad_nodes: Vec<BadNode>,
+}
+
+/// How a set divides its groups into subgroups, as its `subGroupPolicy` and `subgroup-exclusive-topology` say it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Division {
+    /// Pods of a subgroup.
+    pub size: u32,
+    /// The level at which each subgroup has a domain of its own; they may share domains if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<String>,
+    /// The leader is in no subgroup (`LeaderExcluded`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub leader_excluded: bool,
 }
 
 /// The units asked about.
@@ -321,7 +377,7 @@ pub struct Unit {
     /// Higher is more important.
     #[serde(skip_serializing_if = "is_default")]
     pub priority: i32,
-    /// How many pods each of its subgroups has.
+    /// How many pods each of its subgroups has; by default as the request divides it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subgroups: Vec<u32>,
     /// Where its pods run.
@@ -478,70 +534,4 @@ impl FromStr for StartingPod {
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(Self { is: text.to_owned(), ..Self::default() })
     }
-}
-
-/// What one answer should be.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Expect {
-    /// The unit that is meant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<u32>,
-    /// The group that is meant (startup).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub group: Option<u32>,
-    /// The domain that it gets; with a list, the ranked domains of the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub within: Option<Some1<String>>,
-    /// A domain that it ends up in, however the policy says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub inside: Option<String>,
-    /// `4 @ PLACE` for each part.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parts: Option<Vec<String>>,
-    /// A node for each pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pinned: Option<Vec<String>>,
-    /// The favoured domains, best first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub preferred: Option<Vec<String>>,
-    /// The scheduler decides.
-    #[serde(skip_serializing_if = "is_default")]
-    pub unconstrained: bool,
-    /// It waits.
-    #[serde(skip_serializing_if = "is_default")]
-    pub hold: bool,
-    /// It is refused.
-    #[serde(skip_serializing_if = "is_default")]
-    pub refuse: bool,
-    /// There is no answer for it.
-    #[serde(skip_serializing_if = "is_default")]
-    pub unanswered: bool,
-    /// The operator does not follow the answer, for this reason: `NotEnoughRoom`, …
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rejected: Option<String>,
-    /// The call gives no answers: `unsupported`, `settings`, `internal`, `trap`, …
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// When a unit that waits is asked about again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry: Option<String>,
-    /// Nodes that its pods avoid.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub avoid: Option<Vec<String>>,
-    /// What its pods get: `label KEY=VALUE`, `toleration KEY`, …
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub effects: Option<Vec<String>>,
-    /// How many ranks may exist (startup).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub admit: Option<u32>,
-    /// When it is asked again even if nothing changes (startup).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recheck: Option<String>,
-    /// The reason's code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
-    /// Words that the reason's message has in it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
 }

@@ -1,8 +1,11 @@
 //! Scenario files: read, checked and turned into what the operator looks at.
 
+mod chain;
 mod cluster;
+mod expect;
 mod format;
 pub(crate) mod notation;
+mod scene;
 mod sites;
 mod stage;
 mod startup;
@@ -15,11 +18,13 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize as _;
 
 pub(crate) use cluster::pod;
+pub use expect::Expect;
 pub use format::{
-    BadNode, Expect, Held, Nodes, Peer, PodKind, Quantity, Request, Resources, Scenario, Scope, StartingGroup, StartingPod,
-    Startup, Template, Unit, Units, Where,
+    BadNode, Division, Held, Link, Nodes, Peer, PodKind, Quantity, Request, Resources, Scenario, Scope, StartingGroup,
+    StartingPod, Startup, Template, Unit, Units, Where,
 };
 pub use notation::{Brief, Some1};
+pub(crate) use scene::Scene;
 pub use sites::Sites;
 pub use stage::Stage;
 
@@ -88,12 +93,13 @@ pub fn parse(text: &str, file: &Path) -> Result<Vec<Scenario>, ScenarioError> {
         if value.is_null() {
             continue;
         }
-        let scenario: Scenario = serde_path_to_error::deserialize(&value).map_err(|error| ScenarioError {
+        let mut scenario: Scenario = serde_path_to_error::deserialize(&value).map_err(|error| ScenarioError {
             file: file.to_owned(),
             line: None,
             fault: Fault::new(error.path().to_string(), error.inner().to_string()),
         })?;
         check(&scenario).map_err(|fault| ScenarioError { file: file.to_owned(), line: None, fault })?;
+        scenario.folder = file.parent().map(Path::to_owned).unwrap_or_default();
         scenarios.push(scenario);
     }
     if scenarios.is_empty() {
@@ -133,6 +139,7 @@ fn check(scenario: &Scenario) -> Result<(), Fault> {
         }
         _ => {}
     }
+    chain::check(scenario)?;
     for (position, expect) in scenario.expect.iter().enumerate() {
         check_expectation(scenario, expect).map_err(|message| Fault::new(format!("expect[{position}]"), message))?;
     }
@@ -140,6 +147,9 @@ fn check(scenario: &Scenario) -> Result<(), Fault> {
 }
 
 fn check_expectation(scenario: &Scenario, expect: &Expect) -> Result<(), String> {
+    if expect.by.is_some() && scenario.chain.is_empty() {
+        return Err("by: there is no `chain`, so the policy under test is the only one that says something".to_owned());
+    }
     if expect.failure.is_some() {
         return Ok(());
     }
@@ -160,10 +170,12 @@ fn check_expectation(scenario: &Scenario, expect: &Expect) -> Result<(), String>
     ];
     let count = decisions.into_iter().filter(|given| *given).count();
     let something = count == 1 || expect.inside.is_some() || expect.rejected.is_some() || expect.admit.is_some();
+    let something = something || expect.subgroups.is_some() || expect.leader.is_some() || expect.by.is_some();
     let something =
         something || expect.code.is_some() || expect.message.is_some() || expect.effects.is_some() || expect.avoid.is_some();
     if count > 1 || !something {
-        let known = "within, inside, parts, pinned, preferred, unconstrained, hold, refuse, unanswered, rejected or admit";
+        let known =
+            "within, inside, parts, subgroups, pinned, preferred, unconstrained, hold, refuse, unanswered, rejected or admit";
         return Err(format!("it must say one thing about the decision: {known}"));
     }
     Ok(())

@@ -1,18 +1,20 @@
 //! A scenario as the operator would see it: an index of its cluster, a view, and the request.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, PodSpec};
 use muster_api::names::label;
 use muster_core::cluster::{self as core_cluster, GroupId, Holding, Index, Snapshot, View};
-use muster_core::placement::{self as core, Demand, DomainId, LevelId, NodeId, ShapeId, Whereabouts};
+use muster_core::placement::effects::Effects;
+use muster_core::placement::{self as core, DomainId, LevelId, NodeId, Whereabouts};
 use muster_policy_host::Preparation;
 use serde_json::json;
 
 use super::cluster::{cluster, pod, spec};
 use super::notation::{counted, demands, group, millis, placed};
+use super::scene::Scene;
 use super::sites::listed;
-use super::{Fault, Request, Scenario, Scope, Sites, Unit, Where};
+use super::{Fault, Request, Scenario, Sites, Unit, Where};
 
 /// Everything that one question needs.
 #[derive(Debug)]
@@ -30,11 +32,12 @@ pub struct Stage {
 }
 
 /// A unit with its pods in numbers and names.
-struct Planned<'a> {
-    id: u32,
-    unit: &'a Unit,
-    field: String,
-    pods: Vec<(u32, String)>,
+#[derive(Debug)]
+pub(super) struct Planned<'a> {
+    pub(super) id: u32,
+    pub(super) unit: &'a Unit,
+    pub(super) field: String,
+    pub(super) pods: Vec<(u32, String)>,
 }
 
 impl Scenario {
@@ -65,54 +68,19 @@ impl Scenario {
     /// # Errors
     /// The first field that makes no sense: a place that is not there, a shape that is not described.
     pub fn stage(&self, preparation: &Preparation) -> Result<Stage, Fault> {
-        let request = self.request.as_ref().ok_or_else(|| Fault::new("request", "there is no question to a placement policy"))?;
-        let (nodes, mut index) = self.index()?;
-        let sites = Sites::new(self, &nodes);
-        let owner = owner(request.owner.as_deref())?;
-        let planned = planned(self, request)?;
-        let specs = self.specs(preparation)?;
-        let exclusive = request.exclusive.as_deref().map(|name| sites.key("request.exclusive", name)).transpose()?;
-        enter_placed(&mut index, &sites, request, &owner, exclusive.is_some())?;
-        enter_running(&mut index, &sites, &planned, &specs, &owner)?;
-
-        let mut levels = preparation.levels.clone();
-        if let Some(key) = exclusive.as_ref().filter(|key| !levels.contains(key)) {
-            levels.push(key.clone());
-        }
-        let mut shapes = Vec::new();
-        let units =
-            planned.iter().map(|planned| unit(planned, &specs, &mut shapes, preparation)).collect::<Result<_, Fault>>()?;
-        let view = View {
-            levels,
-            shapes,
-            namespace: owner.0.clone(),
-            scope: match self.scope {
-                Scope::Namespace => core_cluster::Scope::Namespace,
-                Scope::Cluster => core_cluster::Scope::Cluster,
-            },
-            for_groups: planned.iter().map(|planned| group_id(&owner.0, &owner.1, planned.id)).collect(),
-            divided: false,
-            avoid: BTreeSet::new(),
-            inside: Vec::new(),
-        };
-        let snapshot = index.snapshot(view.clone());
-        let mut asked = core::Request {
-            owner: format!("{}/{}", owner.0, owner.1),
-            labels: request.labels.clone(),
-            exclusive: exclusive.as_deref().and_then(|key| snapshot.level_of(key)),
-            units,
-            ..core::Request::default()
-        };
-        complete(&mut asked, request, &planned, &snapshot, &sites, preparation)?;
-        asked.units.sort_by_key(|unit| (std::cmp::Reverse(unit.priority), unit.id));
-        Ok(Stage { index, view, snapshot, request: asked, sites })
+        let mut scene = Scene::new(self, preparation.effects.clone())?;
+        let leaders = scene.leaders();
+        let questions = scene.questions(&leaders);
+        let (mut asked, snapshot) = scene.asked(&questions, preparation, &[]);
+        scene.inform(&mut asked, &snapshot, preparation)?;
+        Ok(Stage { view: asked.view, snapshot, request: asked.request, index: scene.index, sites: scene.sites })
     }
 
     /// Pod specs by the name of their shape, with what the policy gives pods when they are created.
-    fn specs(&self, preparation: &Preparation) -> Result<BTreeMap<String, PodSpec>, Fault> {
+    pub(super) fn specs(&self, prepared: &Effects) -> Result<BTreeMap<String, PodSpec>, Fault> {
         let each = self.shapes.iter().map(|(name, kind)| {
             let mut spec = spec(name, kind)?;
-            preparation.effects.change_spec(&mut spec);
+            prepared.change_spec(&mut spec);
             Ok((name.clone(), spec))
         });
         each.collect()
@@ -149,7 +117,7 @@ impl Scenario {
 }
 
 /// Groups of the set and of its peers that have their place.
-fn enter_placed(
+pub(super) fn enter_placed(
     index: &mut Index,
     sites: &Sites,
     request: &Request,
@@ -199,7 +167,7 @@ fn group_id(namespace: &str, set: &str, index: u32) -> GroupId {
 }
 
 /// The units one by one.
-fn planned<'a>(scenario: &'a Scenario, request: &'a Request) -> Result<Vec<Planned<'a>>, Fault> {
+pub(super) fn planned<'a>(scenario: &'a Scenario, request: &'a Request) -> Result<Vec<Planned<'a>>, Fault> {
     let mut all: Vec<Planned<'a>> = Vec::new();
     for (position, unit) in request.units.0.iter().enumerate() {
         let (unit, field) = (&unit.0, format!("request.units[{position}]"));
@@ -223,38 +191,12 @@ fn planned<'a>(scenario: &'a Scenario, request: &'a Request) -> Result<Vec<Plann
     Ok(all)
 }
 
-fn shape(field: &str, spec: &PodSpec) -> Result<core_cluster::Shape, Fault> {
+pub(super) fn shape(field: &str, spec: &PodSpec) -> Result<core_cluster::Shape, Fault> {
     core_cluster::Shape::of(spec).map_err(|error| Fault::new(field, error.to_string()))
 }
 
-/// A unit in the policy's terms; where it is comes later, when the snapshot is there.
-fn unit(
-    planned: &Planned<'_>,
-    specs: &BTreeMap<String, PodSpec>,
-    shapes: &mut Vec<core_cluster::Shape>,
-    preparation: &Preparation,
-) -> Result<core::Unit, Fault> {
-    let mut pods = Vec::new();
-    for (count, name) in &planned.pods {
-        let shape = shape(&format!("shapes.{name}"), &specs[name])?;
-        let position = shapes.iter().position(|known| *known == shape).unwrap_or_else(|| {
-            shapes.push(shape);
-            shapes.len() - 1
-        });
-        pods.push(Demand { shape: ShapeId(u32::try_from(position).unwrap_or(u32::MAX)), pods: *count });
-    }
-    Ok(core::Unit {
-        id: planned.id,
-        pods,
-        priority: planned.unit.priority,
-        division: planned.unit.subgroups.clone(),
-        prepared: preparation.effects.clone(),
-        ..core::Unit::default()
-    })
-}
-
 /// Pods of the units that run already.
-fn enter_running(
+pub(super) fn enter_running(
     index: &mut Index,
     sites: &Sites,
     planned: &[Planned<'_>],
@@ -285,7 +227,7 @@ fn own_place(field: &str, text: &str, sites: &Sites) -> Result<(u32, (String, St
 }
 
 /// What of a request needs ids of the snapshot.
-fn complete(
+pub(super) fn complete(
     asked: &mut core::Request,
     request: &Request,
     planned: &[Planned<'_>],
@@ -293,7 +235,8 @@ fn complete(
     sites: &Sites,
     preparation: &Preparation,
 ) -> Result<(), Fault> {
-    for (unit, Planned { unit: from, field, .. }) in asked.units.iter_mut().zip(planned) {
+    for unit in &mut asked.units {
+        let Some(Planned { unit: from, field, .. }) = planned.iter().find(|planned| planned.id == unit.id) else { continue };
         let size = unit.size();
         let whereabouts = |name: &str, at: &Option<super::Brief<Where>>| {
             at.as_ref().map(|at| whereabouts(&format!("{field}.{name}"), &at.0, size, snapshot, sites)).transpose()
@@ -304,6 +247,13 @@ fn complete(
     for (position, text) in request.placed.iter().enumerate() {
         let (id, (key, value)) = own_place(&format!("request.placed[{position}]"), text, sites)?;
         asked.placed.push(core::Placed { id, domains: domains_around(snapshot, &rows_of(snapshot, &key, &value)) });
+    }
+    // Those that an earlier policy of the chain has just placed.
+    let (namespace, set) = asked.owner.split_once('/').unwrap_or_default();
+    for (id, domains) in snapshot.groups_of(namespace, set) {
+        if asked.placed.iter().all(|known| known.id != id) {
+            asked.placed.push(core::Placed { id, domains });
+        }
     }
     for (position, peer) in request.peers.iter().enumerate().filter(|_| preparation.peers.is_some()) {
         let field = format!("request.peers[{position}]");

@@ -87,7 +87,7 @@ fn what_is_written_is_read_back_as_it_was() {
 #[case(
     "exclusive: rack",
     "exclusiv: rack",
-    "case.yaml: request.exclusiv: unknown field `exclusiv`, expected one of `owner`, `labels`, `exclusive`, `units`, `placed`, `peers`, `badNodes`"
+    "case.yaml: request.exclusiv: unknown field `exclusiv`, expected one of `owner`, `labels`, `exclusive`, `units`, `subgroups`, `placed`, `peers`, `badNodes`"
 )]
 #[case("gpu: 4}}", "gpu: [4]}}", "case.yaml: nodes[1].used.gpu: [4] is no quantity; write for example 8 or 16Gi")]
 #[case(
@@ -98,7 +98,22 @@ fn what_is_written_is_read_back_as_it_was() {
 #[case(
     "{unit: 0, within: z1/r1}",
     "{unit: 0}",
-    "case.yaml: expect[0]: it must say one thing about the decision: within, inside, parts, pinned, preferred, unconstrained, hold, refuse, unanswered, rejected or admit"
+    "case.yaml: expect[0]: it must say one thing about the decision: within, inside, parts, subgroups, pinned, preferred, unconstrained, hold, refuse, unanswered, rejected or admit"
+)]
+#[case(
+    "held:",
+    "chain: [node-pool, {component: a.wasm}]\nheld:",
+    "case.yaml: chain: the policy under test is not in it; add `underTest` where it is asked"
+)]
+#[case(
+    "held:",
+    "chain: [{builtIn: node-pool, underTest: true}]\nheld:",
+    "case.yaml: chain[0]: it names more than one policy; write one of `builtIn: NAME`, `component: FILE` and `underTest: true`"
+)]
+#[case(
+    "{unit: 0, within: z1/r1}",
+    "{unit: 0, by: node-pool}",
+    "case.yaml: expect[0]: by: there is no `chain`, so the policy under test is the only one that says something"
 )]
 #[case("name: two racks", "name: ''", "case.yaml: name: it has none; say in a sentence what the case shows")]
 fn a_fault_names_file_field_and_remedy(#[case] right: &str, #[case] wrong: &str, #[case] message: &str) {
@@ -127,6 +142,69 @@ fn what_makes_no_sense_is_named(#[case] right: &str, #[case] wrong: &str, #[case
     assert!(TWO_RACKS.contains(right), "{right}");
     let fault = one(&TWO_RACKS.replace(right, wrong)).unwrap().stage(&racks()).unwrap_err();
     assert_eq!(fault.to_string(), message);
+}
+
+const DIVIDED: &str = "  units: '[1 leader, 4 workers]'\n  subgroups: {size: 2, exclusive: zone}";
+
+#[test]
+fn subgroups_are_divided_as_the_set_would_divide_them() {
+    let text = TWO_RACKS.replace("  units: 2 x [1 leader, 2 workers]", DIVIDED);
+    let stage = one(&text).unwrap().stage(&racks()).unwrap();
+    let unit = &stage.request.units[0];
+    assert_eq!((stage.request.subgroup_exclusive, &unit.division[..]), (Some(LevelId(0)), &[3, 2][..]));
+    let sizes = |unit: &muster_core::placement::Unit| {
+        let each = unit.subgroups.iter().map(|subgroup| (subgroup.id.index, subgroup.pods.iter().map(|pods| pods.pods).sum()));
+        each.collect::<Vec<(u32, u32)>>()
+    };
+    assert_eq!(sizes(unit), [(0, 3), (1, 2)]);
+    let text = text.replace("exclusive: zone}", "exclusive: zone, leaderExcluded: true}");
+    let stage = one(&text).unwrap().stage(&racks()).unwrap();
+    assert_eq!(sizes(&stage.request.units[0]), [(0, 2), (1, 2)]);
+}
+
+#[rstest]
+#[case(
+    "size: 2",
+    "size: 3",
+    "request.subgroups.size: groups of 5 pods don't divide into subgroups of 3: its pods or its workers must be a multiple of it"
+)]
+#[case(
+    "size: 2, exclusive: zone",
+    "size: 5, exclusive: zone, leaderExcluded: true",
+    "request.subgroups.size: groups of 5 pods don't divide into subgroups of 5: its workers must be a multiple of it"
+)]
+#[case(
+    "'[1 leader, 4 workers]'",
+    "'[2 leader, 3 workers]'",
+    "request.units[0]: a group that is divided has one leader and workers of one kind: write [1 leader, 7 workers]"
+)]
+#[case(
+    "units: '[1 leader, 4 workers]'",
+    "units: [{pods: '[1 leader, 4 workers]', subgroups: [3, 2]}]",
+    "request.units[0].subgroups: `request.subgroups` divides the groups already; leave one of the two out"
+)]
+#[case(
+    "exclusive: zone",
+    "exclusive: rack",
+    "request.subgroups.exclusive: annotations exclusive-topology and subgroup-exclusive-topology both say rack, so all subgroups of a group would be in one rack and none alone in it: name a narrower label in subgroup-exclusive-topology, or remove one of the annotations"
+)]
+fn a_division_that_no_set_could_have_is_named(#[case] right: &str, #[case] wrong: &str, #[case] message: &str) {
+    let text = TWO_RACKS.replace("  units: 2 x [1 leader, 2 workers]", &DIVIDED.replace(right, wrong));
+    let fault = one(&text).unwrap().stage(&racks()).unwrap_err();
+    assert_eq!(fault.to_string(), message);
+}
+
+#[test]
+fn a_chain_is_written_short_or_in_full() {
+    let link = |text: &str| text.parse::<Link>().unwrap();
+    assert_eq!(link("underTest"), Link { under_test: true, ..Link::default() });
+    assert_eq!(link("node-pool"), Link { built_in: Some("node-pool".to_owned()), ..Link::default() });
+    assert_eq!(link("a.wasm"), Link { component: Some("a.wasm".to_owned()), ..Link::default() });
+    let text = TWO_RACKS
+        .replace("held:", "chain: [{builtIn: node-pool, settings: {shared: true}}, {underTest: true, settings: {a: 1}}]\nheld:");
+    let scenario = one(&text).unwrap();
+    assert_eq!(scenario.own_settings(), &serde_json::json!({ "a": 1 }));
+    assert_eq!(one(&scenario.to_yaml()).unwrap(), scenario);
 }
 
 #[test]

@@ -11,6 +11,7 @@ const ORDER: [&str; 14] = [
     "name",
     "description",
     "settings",
+    "chain",
     "scope",
     "levels",
     "templates",
@@ -21,7 +22,6 @@ const ORDER: [&str; 14] = [
     "startup",
     "expect",
     "properties",
-    "",
 ];
 
 impl Scenario {

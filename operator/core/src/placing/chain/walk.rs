@@ -106,12 +106,7 @@ fn stage<'a, G: Guide>(guide: &'a mut G, policies: &'a [String], stage: Stage<'a
 }
 
 /// The next policies, inside the first of these domains in which they find a place for a group; anywhere if there are none.
-async fn inside_one_of<G: Guide>(
-    guide: &mut G,
-    policies: &[String],
-    alternatives: Vec<Label>,
-    mut stage: Stage<'_>,
-) -> Settled {
+async fn inside_one_of<G: Guide>(guide: &mut G, policies: &[String], alternatives: Vec<Label>, mut stage: Stage<'_>) -> Settled {
     let mut settled = Settled::default();
     let inside = stage.inside.clone();
     let alternatives: Vec<Option<Label>> = match alternatives.len() {

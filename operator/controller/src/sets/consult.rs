@@ -192,19 +192,19 @@ impl Consulting<'_> {
         entry.is_some_and(|entry| entry.spec.on_failure() == OnFailure::Default)
     }
 
-    /// The native rule for one unit, on what is left now.
+    /// The native rule for one unit, on what is left now. True if the unit has a place, or lets another set go first.
     fn place_natively(&self, asked: &Asked<'_>, group: u32, carried: &BTreeMap<u32, Carried>, settled: &mut Settled) -> bool {
         let mut request = asked.request.clone();
         request.units.retain(|unit| unit.id == group);
         let alone = Asked { questions: asked.questions, view: asked.view.clone(), request };
-        let mut own = self.cx.caches.update_index(|index| {
-            let snapshot = index.snapshot(alone.view.clone());
-            let answers = complete(native::place(&snapshot, &alone.request), &snapshot, carried);
-            placing::settle(index, self.set, &alone, &snapshot, &answers, placing::NATIVE)
-        });
-        let placed = own.placed.contains_key(&group);
+        let snapshot = self.cx.caches.update_index(|index| index.snapshot(alone.view.clone()));
+        let answers = complete(native::place(&snapshot, &alone.request), &snapshot, carried);
+        let mut own = self.settle_in_turn(&alone, &snapshot, &answers, placing::NATIVE);
+        own.held.retain(|_, (reason, _)| reason.code == turns::AFTER_OTHERS);
+        let answered = own.placed.contains_key(&group) || own.held.contains_key(&group);
         settled.placed.append(&mut own.placed);
-        placed
+        settled.held.append(&mut own.held);
+        answered
     }
 }
 

@@ -16,6 +16,9 @@ use crate::ask::group_id;
 use crate::cluster::{Index, Snapshot, Verdict, View};
 use crate::placement::{Answer, Reason, Request};
 
+/// The code of the reason for which a group that lets another set go first has no place.
+pub const AFTER_OTHERS: &str = "AfterOthers";
+
 /// How soon a set that gave way is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -119,7 +122,7 @@ pub fn settle_in_turn(
 
 fn after(first: &Claim) -> Reason {
     let message = format!("{} is more important or older, waits for the same room and goes first", first.rank.owner);
-    Reason { code: "AfterOthers".to_owned(), message }
+    Reason { code: AFTER_OTHERS.to_owned(), message }
 }
 
 #[cfg(test)]

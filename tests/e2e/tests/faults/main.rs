@@ -9,6 +9,7 @@ mod crash;
 mod exclusivity;
 mod gangs;
 mod killer;
+mod queue;
 mod replicas;
 mod restarts;
 mod rollouts;

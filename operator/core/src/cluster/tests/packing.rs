@@ -1,6 +1,7 @@
-use serde_json::json;
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::cluster::Verdict;
@@ -118,14 +119,14 @@ fn pod_of(gpu: u32, cpu: u32, zoned: bool) -> PodSpec {
 proptest! {
     #[test]
     fn a_leader_and_its_workers_are_packed_as_well_as_they_can_be(
-        nodes in prop::collection::vec((0..17_u32, 0..65_u32, any::<bool>()), 1..6),
+        nodes in prop::collection::vec((0..17_u32, 0..65_u32, any::<bool>(), prop::sample::select(vec!["a", "b"])), 1..8),
         leader in (0..9_u32, 0..17_u32, any::<bool>()),
         worker in (0..9_u32, 1..17_u32, any::<bool>()),
         workers in 2..9_u32,
     ) {
         let mut index = Index::new();
-        for (number, (gpu, cpu, zoned)) in nodes.iter().enumerate() {
-            let mut node = node_with(&format!("n{number}"), "a", *gpu);
+        for (number, (gpu, cpu, zoned, pool)) in nodes.iter().enumerate() {
+            let mut node = node_with(&format!("n{number}"), pool, *gpu);
             node.status.as_mut().unwrap().allocatable.as_mut().unwrap().get_mut("cpu").unwrap().0 = cpu.to_string();
             if *zoned {
                 node.metadata.labels.as_mut().unwrap().insert("zone".to_owned(), "z".to_owned());
@@ -134,20 +135,31 @@ proptest! {
         }
         let shapes = [leader, worker].map(|(gpu, cpu, zoned)| Shape::of(&pod_of(gpu, cpu, zoned)).unwrap());
         let snapshot = index.snapshot(view_of(shapes.to_vec()));
-        // Every node is tried for the leader.
         let times = |free: u32, each: u32| free.checked_div(each).unwrap_or(u32::MAX);
         let slots = |(gpu, cpu, has_zone): (u32, u32, bool), pod: (u32, u32, bool)| {
             let room = times(gpu, pod.0).min(times(cpu, pod.1)).min(110);
             if pod.2 && !has_zone { 0 } else { room }
         };
-        let total: u32 = nodes.iter().map(|node| slots(*node, worker)).sum();
-        let with_leader = nodes.iter().filter(|node| slots(**node, leader) > 0).map(|node| {
-            let (gpu, cpu, has_zone) = *node;
-            total - slots(*node, worker) + slots((gpu - leader.0, cpu - leader.1, has_zone), worker)
-        });
-        let leftover = with_leader.max().and_then(|most| most.checked_sub(workers));
-        let verdict = &snapshot.explain(POOLS, &[pods(0, 1), pods(1, workers)], false).domains[0].verdict;
-        prop_assert_eq!(leftover.map(|leftover| Verdict::Fits { leftover }), Some(verdict.clone()).filter(|verdict| matches!(verdict, Verdict::Fits { .. })));
-        prop_assert_eq!(snapshot.fits(pool(0), &[pods(0, 1), pods(1, workers)]), leftover.is_some());
+        // Every node is tried for the leader.
+        let leftover = |pool: &str| {
+            let inside = nodes.iter().filter(|node| node.3 == pool).map(|(gpu, cpu, has_zone, _)| (*gpu, *cpu, *has_zone));
+            let total: u32 = inside.clone().map(|node| slots(node, worker)).sum();
+            let with_leader = inside.filter(|node| slots(*node, leader) > 0).map(|node| {
+                total - slots(node, worker) + slots((node.0 - leader.0, node.1 - leader.1, node.2), worker)
+            });
+            with_leader.max()?.checked_sub(workers)
+        };
+        let pools: BTreeSet<&str> = nodes.iter().map(|node| node.3).collect();
+        let wanted = [pods(0, 1), pods(1, workers)];
+        let mut best = Vec::new();
+        for (domain, (name, report)) in (0..).zip(pools.iter().zip(snapshot.explain(POOLS, &wanted, false).domains)) {
+            let leftover = leftover(name);
+            let found = if let Verdict::Fits { leftover } = report.verdict { Some(leftover) } else { None };
+            prop_assert_eq!(found, leftover, "{}", name);
+            best.extend(leftover.map(|leftover| (leftover, domain)));
+        }
+        best.sort_unstable();
+        let best: Vec<u32> = best.into_iter().map(|(_, domain)| domain).collect();
+        prop_assert_eq!(snapshot.best_domains(POOLS, &wanted, false, 9), best);
     }
 }

@@ -7,8 +7,6 @@
 pub mod adversaries;
 mod says;
 
-use std::path::Path;
-
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -44,6 +42,9 @@ pub struct Guest<'a> {
     /// What its preparation gives pods.
     pub gives: &'a [Gives<'a>],
 }
+
+/// The interface. A part of the program, so that it needs no checkout when it runs.
+const WIT: &str = include_str!("../../../wit/policy.wit");
 
 /// The first page of memory, where everything that the guest answers with lies as data; arguments go to the second page.
 ///
@@ -253,8 +254,7 @@ pub fn text(text: &str) -> Vec<u8> {
 
 fn component(world: &str, core: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
-    let (package, _) = resolve.push_path(wit).expect("wit/policy.wit is valid");
+    let package = resolve.push_source("policy.wit", WIT).expect("wit/policy.wit is valid");
     let world = resolve.select_world(&[package], Some(world)).expect("the world exists");
     let mut module = text(core);
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("the module takes a section");

@@ -10,14 +10,12 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::amounts::Amounts;
 use super::changes::Change;
-use super::fit::Fits;
-use super::holders::{Kept, Sitting, Survey, bound_rows};
-use super::ledger::{GroupId, Held, Holding, Ledger, PodFacts};
-use super::level::{Level, Numbers};
+use super::derived::{Derived, Sources, nodes_with};
+use super::holders::Kept;
+use super::ledger::{GroupId, Held, Holding, PodFacts};
 use super::node::{Facts, Node};
-use super::packing::Claims;
 use super::past::{Failures, Past};
-use super::reserve::{Promised, own_use, reserve};
+use super::reserve::{own_use, reserve};
 use super::rows::Rows;
 use super::snapshot::{Frozen, Lazy, Snapshot, View};
 use crate::instructions::Instructions;
@@ -27,60 +25,23 @@ use crate::placement::check::{Assignment, Rejection};
 /// How many snapshots are kept to be handed out again while nothing changes.
 const RECENT: usize = 8;
 
-/// Following more groups than these costs more than looking through all of them.
-const MANY: usize = 4096;
-
-/// More changes are not kept before all that is derived from the node table has caught up with them.
-const LONG: usize = if cfg!(test) { 8 } else { 8192 };
-
-/// Following more nodes that came or went costs a level more than being made again.
-const MANY_MOVES: usize = if cfg!(test) { 5 } else { 512 };
-
-/// Numbers for names of domains that need not exist, beyond four for each that does.
-const SPARE_NUMBERS: usize = 4096;
-
 /// Nodes, the room on them, and who has been promised what.
 ///
 /// Events may come in any order: a pod may be bound to a node that is not known yet.
 #[derive(Debug, Default)]
 pub struct Index {
     generation: u64,
-    nodes: Rows,
+    sources: Sources,
     /// What pods take on nodes that are not known.
     elsewhere: BTreeMap<String, Amounts>,
     pods: HashMap<(String, String), Arc<PodFacts>>,
-    /// By node: the groups that have pods bound to it, and how many.
-    members_on: HashMap<String, Vec<(GroupId, u32)>>,
-    ledger: Ledger,
-    /// What levels, fits and seats have to catch up with.
-    changes: Vec<Change>,
-    /// By label key.
-    levels: HashMap<String, Known>,
-    /// What all promises take, as it was found when so many of the changes had been seen.
-    promised: (Promised, usize),
-    /// Slots per node that promises leave.
-    fits: Fits,
-    /// Where groups sit, by level.
-    sitting: HashMap<String, Sitting>,
-    /// How many of the changes the seats have seen.
-    seated: usize,
-    /// Groups that sit elsewhere since that was last looked at.
-    moved: Vec<GroupId>,
+    derived: Derived,
     past: Past,
     failures: Failures,
     /// The generation at which room was freed last.
     freed: u64,
     now: Option<Timestamp>,
     recent: Vec<Snapshot>,
-}
-
-/// A level, as far as it has caught up.
-#[derive(Debug)]
-struct Known {
-    level: Arc<Level>,
-    numbers: Numbers,
-    /// How many of the changes it has seen.
-    seen: usize,
 }
 
 impl Index {
@@ -111,7 +72,7 @@ impl Index {
 
     /// Notes that a node has failed the groups that have pods there, if it has any.
     fn node_failed(&mut self, name: &str) {
-        let lost = self.members_on.contains_key(name);
+        let lost = self.sources.members_on.contains_key(name);
         if let Some(now) = self.now.filter(|_| lost) {
             self.failures.note(name, now);
         }
@@ -125,15 +86,15 @@ impl Index {
     /// Enters a node or what is new about it.
     pub fn apply_node(&mut self, node: &ApiNode) {
         let facts = Facts::of(node);
-        match self.nodes.search(&facts.name) {
+        match self.sources.nodes.search(&facts.name) {
             Ok(row) => {
-                let known = &self.nodes[row].facts;
+                let known = &self.sources.nodes[row].facts;
                 if **known == facts {
                     return;
                 }
                 let (before, after) = (Arc::clone(known), Arc::new(facts));
                 let failed = before.ready && !after.ready;
-                self.nodes.change(row).facts = Arc::clone(&after);
+                self.sources.nodes.change(row).facts = Arc::clone(&after);
                 self.note(Change::Facts { row, before, after });
                 if failed {
                     self.node_failed(node.metadata.name.as_deref().unwrap_or_default());
@@ -142,7 +103,7 @@ impl Index {
             Err(row) => {
                 let used = self.elsewhere.remove(&facts.name).unwrap_or_default();
                 let facts = Arc::new(facts);
-                self.nodes.insert(row, Node { facts: Arc::clone(&facts), used, avoided: false });
+                self.sources.nodes.insert(row, Node { facts: Arc::clone(&facts), used, avoided: false });
                 self.note(Change::Came { row, facts });
             }
         }
@@ -151,9 +112,9 @@ impl Index {
 
     /// Forgets a node. Pods that are still bound to it stay in their groups.
     pub fn remove_node(&mut self, name: &str) {
-        let Some(row) = self.nodes.row_of(name) else { return };
+        let Some(row) = self.sources.nodes.row_of(name) else { return };
         self.node_failed(name);
-        let node = self.nodes.remove(row);
+        let node = self.sources.nodes.remove(row);
         if !node.used.is_empty() {
             self.elsewhere.insert(name.to_owned(), node.used.clone());
         }
@@ -189,15 +150,15 @@ impl Index {
         let facts = Arc::new(facts);
         // Entered before the old facts leave, so that a group whose only pod changes does not end in between.
         if let Some((group, _)) = &facts.member {
-            self.ledger.enter(name, &facts);
-            self.group_moved(group);
+            self.sources.ledger.enter(name, &facts);
+            self.derived.group_moved(group);
         }
         if let Some(known) = known {
             self.remember(name, &known, &facts);
             self.give_back(&known);
             if let Some((group, _)) = known.member.as_ref().filter(|_| known.member != facts.member) {
-                self.ledger.leave(name, &known);
-                self.group_moved(group);
+                self.sources.ledger.leave(name, &known);
+                self.derived.group_moved(group);
             }
         }
         self.take(&facts);
@@ -223,8 +184,8 @@ impl Index {
         }
         self.give_back(&known);
         if let Some((group, _)) = &known.member {
-            self.ledger.leave(name, &known);
-            self.group_moved(group);
+            self.sources.ledger.leave(name, &known);
+            self.derived.group_moved(group);
         }
         self.frees();
     }
@@ -232,8 +193,8 @@ impl Index {
     /// Enters a holding, or replaces the one its group has.
     pub fn hold(&mut self, holding: Holding) {
         if self.holding(&holding.group) != Some(&holding) {
-            self.group_moved(&holding.group);
-            self.ledger.hold(holding);
+            self.derived.group_moved(&holding.group);
+            self.sources.ledger.hold(holding);
             self.generation += 1;
         }
     }
@@ -241,21 +202,21 @@ impl Index {
     /// Gives a group's holding up. Its domain stays held until the group's last pod object is gone.
     pub fn release(&mut self, group: &GroupId) {
         if self.holding(group).is_some() {
-            self.ledger.release(group);
-            self.group_moved(group);
+            self.sources.ledger.release(group);
+            self.derived.group_moved(group);
             self.frees();
         }
     }
 
     /// What the ledger has of a group, for [`put_back`](Self::put_back).
     pub(crate) fn held(&self, group: &GroupId) -> Option<Arc<Held>> {
-        self.ledger.holdings.get(group).cloned()
+        self.sources.ledger.holdings.get(group).cloned()
     }
 
     /// Takes back a holding that was entered in the same breath: nobody has been refused because of it, so no room is freed.
     pub(crate) fn put_back(&mut self, group: &GroupId, before: Option<Arc<Held>>) {
-        self.ledger.put(group, before);
-        self.group_moved(group);
+        self.sources.ledger.put(group, before);
+        self.derived.group_moved(group);
         self.generation += 1;
     }
 
@@ -263,7 +224,7 @@ impl Index {
     pub fn replace_holdings_of_set(&mut self, namespace: &str, set: &str, holdings: Vec<Holding>) {
         let kept: BTreeSet<_> = holdings.iter().map(|holding| holding.group.clone()).collect();
         let first = GroupId { namespace: namespace.to_owned(), leader_pod: String::new() };
-        let of_namespace = self.ledger.holdings.range(&first..).take_while(|(group, _)| group.namespace == namespace);
+        let of_namespace = self.sources.ledger.holdings.range(&first..).take_while(|(group, _)| group.namespace == namespace);
         let of_set = of_namespace.filter(|(_, held)| held.holding.set == set);
         let gone: Vec<_> = of_set.map(|(group, _)| group.clone()).filter(|group| !kept.contains(group)).collect();
         for group in gone {
@@ -276,18 +237,18 @@ impl Index {
 
     /// The group's holding, if it has one that was not released.
     pub fn holding(&self, group: &GroupId) -> Option<&Holding> {
-        self.ledger.holdings.get(group).filter(|held| !held.released).map(|held| &held.holding)
+        self.sources.ledger.holdings.get(group).filter(|held| !held.released).map(|held| &held.holding)
     }
 
     /// A label of a node.
     pub fn node_label(&self, node: &str, key: &str) -> Option<&str> {
-        let row = self.nodes.row_of(node)?;
-        self.nodes[row].facts.labels.get(key).map(String::as_str)
+        let row = self.sources.nodes.row_of(node)?;
+        self.sources.nodes[row].facts.labels.get(key).map(String::as_str)
     }
 
     /// Whether some node has this label. `None` while no node is known.
     pub fn has_label(&self, key: &str) -> Option<bool> {
-        (!self.nodes.is_empty()).then(|| self.nodes.iter().any(|node| node.facts.labels.contains_key(key)))
+        (!self.sources.nodes.is_empty()).then(|| self.sources.nodes.iter().any(|node| node.facts.labels.contains_key(key)))
     }
 
     /// A frozen view. Cheap when nothing has changed since the last one like it.
@@ -308,35 +269,21 @@ impl Index {
     /// Makes a view. With `only` rows, room is held back for others just where that can matter to those rows.
     fn freeze(&mut self, view: View, only: Option<&[u32]>) -> Snapshot {
         let generation = self.generation;
-        self.catch_up_levels(&view);
-        let held_levels: BTreeMap<_, _> = self.ledger.levels().filter_map(|key| Some((key.clone(), self.known(key)?))).collect();
-        let mut claims = own_use(&self.ledger, &view.for_groups, &self.nodes);
-        let avoided = self.avoided(&view);
-        let (nodes, fit) = if let Some(rows) = only {
-            reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, Some(rows), &mut claims);
-            (nodes_with(self.nodes.clone(), &claims, &avoided), Vec::new())
-        } else {
-            self.reserve_promised(&held_levels);
-            let (promised, _) = &self.promised;
-            let base = self.nodes.with(&promised.different);
-            let mut counted: BTreeSet<u32> = avoided.clone();
-            let nodes = if promised.holds_for(&view.for_groups, &claims, &self.ledger) {
-                nodes_with(base.clone(), &claims, &avoided)
-            } else {
-                reserve(&self.ledger, &view.for_groups, &self.nodes, &held_levels, None, &mut claims);
-                counted.extend(promised.claims.keys());
-                nodes_with(self.nodes.clone(), &claims, &avoided)
-            };
-            counted.extend(claims.keys());
-            let (fits, kept_up) = (&mut self.fits, (&base, self.changes.as_slice()));
-            let fit = view.shapes.iter().map(|shape| fits.column_with(shape, kept_up, &nodes, &counted)).collect();
-            (nodes, fit)
+        let sources = &self.sources;
+        let held_levels = self.derived.catch_up(&view.levels, sources);
+        let mut claims = own_use(&sources.ledger, &view.for_groups, &sources.nodes);
+        let avoided = avoided(&view, &sources.nodes);
+        let (nodes, fit) = match only {
+            None => self.derived.columns(&view, claims, avoided, &held_levels, sources),
+            Some(rows) => {
+                reserve(&sources.ledger, &view.for_groups, &sources.nodes, &held_levels, Some(rows), &mut claims);
+                (nodes_with(sources.nodes.clone(), &claims, &avoided), Vec::new())
+            }
         };
-        let levels = view.levels.iter().filter_map(|key| self.known(key)).collect();
-        self.follow_groups(&held_levels);
-        let sitting = view.levels.iter().map(|key| self.sitting(key, &held_levels)).collect();
-        let kept = only.map(|rows| Kept::on(rows, &self.ledger, &view, &held_levels, &nodes));
-        let (lazy, ledger, past) = (Lazy::for_view(&view, kept), self.ledger.clone(), self.past.seats());
+        let levels = view.levels.iter().map(|key| self.derived.level(key, &sources.nodes)).collect();
+        let sitting = view.levels.iter().map(|key| self.derived.sitting(key, &held_levels, sources)).collect();
+        let kept = only.map(|rows| Kept::on(rows, &sources.ledger, &view, &held_levels, &nodes));
+        let (lazy, ledger, past) = (Lazy::for_view(&view, kept), sources.ledger.clone(), self.past.seats());
         Snapshot::from(Frozen { generation, view, nodes, levels, held_levels, sitting, ledger, past, fit, lazy })
     }
 
@@ -377,10 +324,10 @@ impl Index {
         let for_groups = BTreeSet::from([holding.group.clone()]);
         let levels: BTreeSet<&String> = selector.keys().chain(holding.levels()).filter(|key| !key.is_empty()).collect();
         let view = View { levels: levels.into_iter().cloned().collect(), for_groups, ..view.clone() };
-        let mut rows: Vec<u32> = holding.pinned.iter().filter_map(|(name, _)| self.nodes.row_of(name)).collect();
+        let mut rows: Vec<u32> = holding.pinned.iter().filter_map(|(name, _)| self.sources.nodes.row_of(name)).collect();
         let of_subgroups = holding.subgroups.iter().map(|subgroup| (&subgroup.level, &subgroup.domain));
         for (key, value) in selector.iter().chain(of_subgroups) {
-            let level = self.level(key);
+            let level = self.derived.level(key, &self.sources.nodes);
             rows.extend(level.domain(value).map_or(&[][..], |domain| level.rows_of(domain)));
         }
         let snapshot = self.freeze(view, Some(&rows));
@@ -389,66 +336,10 @@ impl Index {
         Ok(())
     }
 
-    /// Brings the levels up to date that the view, holdings or seats refer to.
-    fn catch_up_levels(&mut self, view: &View) {
-        let keys: BTreeSet<String> = self.ledger.levels().chain(&view.levels).chain(self.sitting.keys()).cloned().collect();
-        keys.iter().for_each(|key| drop(self.level(key)));
-    }
-
-    /// A level that is up to date.
-    fn known(&self, key: &str) -> Option<Arc<Level>> {
-        self.levels.get(key).map(|known| Arc::clone(&known.level))
-    }
-
-    fn level(&mut self, key: &str) -> Arc<Level> {
-        let bound = |known: &Known| 4 * known.level.len() + SPARE_NUMBERS;
-        if self.levels.get(key).is_some_and(|known| known.numbers.len() > bound(known)) {
-            // Names of domains that nobody has any more: with them go all that they are numbers for.
-            self.levels.remove(key);
-            self.sitting.remove(key);
-        }
-        let (nodes, seen) = (&self.nodes, self.changes.len());
-        let known = self.levels.entry(key.to_owned()).or_insert_with(|| {
-            let mut numbers = Numbers::default();
-            Known { level: Arc::new(Level::over(key, nodes, &mut numbers)), numbers, seen }
-        });
-        let Known { level, numbers, .. } = known;
-        let new = &self.changes[known.seen..];
-        match new.iter().filter(|change| level.is_touched_by(change)).count() {
-            0 => {}
-            1..MANY_MOVES => Arc::make_mut(level).follow(new.iter(), numbers),
-            _ => *level = Arc::new(Level::over(key, nodes, numbers)),
-        }
-        known.seen = seen;
-        Arc::clone(level)
-    }
-
-    /// Rows that a view wants nothing of.
-    fn avoided(&self, view: &View) -> BTreeSet<u32> {
-        let mut avoided: BTreeSet<u32> = view.avoid.iter().filter_map(|name| self.nodes.row_of(name)).collect();
-        if !view.inside.is_empty() {
-            let outside = |node: &Node| view.inside.iter().any(|(key, value)| node.facts.labels.get(key) != Some(value));
-            avoided.extend((0..).zip(self.nodes.iter()).filter(|(_, node)| outside(node)).map(|(row, _)| row));
-        }
-        avoided
-    }
-
-    /// Finds room for all promises, unless what was found last still stands.
-    fn reserve_promised(&mut self, levels: &BTreeMap<String, Arc<Level>>) {
-        let (promised, seen) = &mut self.promised;
-        if !promised.stands(&self.ledger, &self.changes[*seen..]) {
-            let found = Promised::of(&self.ledger, &self.nodes, levels);
-            let rows = found.differs_from(promised, &self.changes[*seen..]);
-            self.changes.extend(rows.into_iter().map(Change::Room));
-            *promised = found;
-        }
-        *seen = self.changes.len();
-    }
-
     /// Enters what a pod takes on its node.
     fn take(&mut self, pod: &PodFacts) {
         if let Some((group, node)) = pod.seat() {
-            let members = self.members_on.entry(node.to_owned()).or_default();
+            let members = self.sources.members_on.entry(node.to_owned()).or_default();
             match members.iter_mut().find(|(known, _)| known == group) {
                 Some((_, pods)) => *pods += 1,
                 None => members.push((group.clone(), 1)),
@@ -460,12 +351,12 @@ impl Index {
     /// Gives back what a pod took on its node.
     fn give_back(&mut self, pod: &PodFacts) {
         if let Some((group, node)) = pod.seat()
-            && let Some(members) = self.members_on.get_mut(node)
+            && let Some(members) = self.sources.members_on.get_mut(node)
         {
             members.iter_mut().filter(|(known, _)| known == group).for_each(|(_, pods)| *pods -= 1);
             members.retain(|(_, pods)| *pods > 0);
             if members.is_empty() {
-                self.members_on.remove(node);
+                self.sources.members_on.remove(node);
             }
         }
         self.add_use(pod, -1);
@@ -473,8 +364,8 @@ impl Index {
 
     fn add_use(&mut self, pod: &PodFacts, times: i64) {
         let Some(name) = pod.node.as_ref().filter(|_| !pod.requests.is_empty()) else { return };
-        if let Some(row) = self.nodes.row_of(name) {
-            self.nodes.change(row).used.add(&pod.requests, times);
+        if let Some(row) = self.sources.nodes.row_of(name) {
+            self.sources.nodes.change(row).used.add(&pod.requests, times);
             self.note(Change::Room(row));
             return;
         }
@@ -485,113 +376,20 @@ impl Index {
         }
     }
 
-    /// Notes a change of the node table, which is made already, for all that is derived from it.
+    /// Notes a change of the node table, which is made already.
     fn note(&mut self, change: Change) {
-        if self.levels.is_empty() && self.fits.is_empty() {
-            self.promised = Default::default();
-            return;
-        }
-        self.changes.push(change);
-        if self.changes.len() >= LONG {
-            self.catch_up();
-        }
-    }
-
-    /// Brings all that is derived from the node table up to date, but for what nobody has asked for in a long time, and forgets
-    /// the changes.
-    fn catch_up(&mut self) {
-        self.levels.retain(|_, known| known.seen > 0);
-        self.sitting.retain(|key, _| self.levels.contains_key(key));
-        self.catch_up_levels(&View::default());
-        let held_levels = self.ledger.levels().filter_map(|key| Some((key.clone(), self.known(key)?))).collect();
-        self.follow_groups(&held_levels);
-        self.reserve_promised(&held_levels);
-        let base = self.nodes.with(&self.promised.0.different);
-        self.fits.catch_up(&base, &self.changes);
-        self.changes.clear();
-        self.promised.1 = 0;
-        self.seated = 0;
-        self.levels.values_mut().for_each(|known| known.seen = 0);
-    }
-
-    /// Notes that a group may sit elsewhere.
-    fn group_moved(&mut self, group: &GroupId) {
-        if self.moved.len() >= MANY {
-            self.sitting.clear();
-            self.moved.clear();
-        }
-        if !self.sitting.is_empty() {
-            self.moved.push(group.clone());
-        }
-    }
-
-    /// Where groups sit at a level. `levels` has that of every holding.
-    fn sitting(&mut self, key: &str, levels: &BTreeMap<String, Arc<Level>>) -> Sitting {
-        if let Some(sitting) = self.sitting.get(key) {
-            return sitting.clone();
-        }
-        let level = self.level(key);
-        let survey = Survey { ledger: &self.ledger, nodes: &self.nodes, level: &level, levels };
-        let numbers = self.levels.get_mut(key).map(|known| &mut known.numbers);
-        let sitting = numbers.map(|numbers| Sitting::of(survey, numbers)).unwrap_or_default();
-        self.sitting.insert(key.to_owned(), sitting.clone());
-        sitting
-    }
-
-    /// Looks again where the groups sit that have moved, or that nodes have moved under. All levels are up to date.
-    fn follow_groups(&mut self, levels: &BTreeMap<String, Arc<Level>>) {
-        let new = std::mem::replace(&mut self.seated, self.changes.len())..self.changes.len();
-        if !self.sitting.is_empty() {
-            let seen = |key: &String| levels.contains_key(key) || self.sitting.contains_key(key);
-            let moved = moved_under(&self.changes[new], seen, &self.ledger, &self.members_on);
-            moved.iter().for_each(|group| self.group_moved(group));
-        }
-        let moved: BTreeSet<GroupId> = std::mem::take(&mut self.moved).into_iter().collect();
-        for group in &moved {
-            let bound = bound_rows(group, &self.ledger, &self.nodes);
-            for (key, sitting) in &mut self.sitting {
-                let Some(known) = self.levels.get_mut(key) else { continue };
-                let survey = Survey { ledger: &self.ledger, nodes: &self.nodes, level: &known.level, levels };
-                sitting.update(group, &bound, survey, &mut known.numbers);
-            }
-        }
+        self.derived.note(change, &self.sources);
     }
 }
 
-/// The node table with claims taken and avoided nodes out of use.
-fn nodes_with(mut nodes: Rows, claims: &Claims, avoided: &BTreeSet<u32>) -> Rows {
-    for (row, claimed) in claims.iter().filter(|(_, claimed)| !claimed.is_empty()) {
-        nodes.differ(*row).used.add(claimed, 1);
+/// Rows that a view wants nothing of.
+fn avoided(view: &View, nodes: &Rows) -> BTreeSet<u32> {
+    let mut avoided: BTreeSet<u32> = view.avoid.iter().filter_map(|name| nodes.row_of(name)).collect();
+    if !view.inside.is_empty() {
+        let outside = |node: &Node| view.inside.iter().any(|(key, value)| node.facts.labels.get(key) != Some(value));
+        avoided.extend((0..).zip(nodes.iter()).filter(|(_, node)| outside(node)).map(|(row, _)| row));
     }
-    for row in avoided {
-        nodes.differ(*row).avoided = true;
-    }
-    nodes
-}
-
-/// The groups that may sit elsewhere because of nodes that came, went or got other labels of keys that are `seen`: those with pods
-/// or promises there, and those that hold a domain of such a node.
-fn moved_under(
-    changes: &[Change],
-    seen: impl Fn(&String) -> bool,
-    ledger: &Ledger,
-    members_on: &HashMap<String, Vec<(GroupId, u32)>>,
-) -> BTreeSet<GroupId> {
-    let (mut nodes, mut places) = (BTreeSet::new(), BTreeSet::new());
-    for change in changes.iter().filter(|change| change.moves(&seen)) {
-        for facts in change.facts() {
-            nodes.insert(facts.name.as_str());
-            places.extend(ledger.levels().filter_map(|key| Some((key.as_str(), facts.labels.get(key)?.as_str()))));
-        }
-    }
-    if nodes.is_empty() {
-        return BTreeSet::new();
-    }
-    let there = nodes.iter().filter_map(|node| members_on.get(*node)).flatten().map(|(group, _)| group);
-    let holding = places.into_iter().flat_map(|(key, domain)| ledger.at(key, domain)).map(|(group, _)| group);
-    let pins = |held: &Held| held.holding.pinned.iter().any(|(node, _)| nodes.contains(node.as_str()));
-    let pinned = ledger.pinning().filter(|(_, held)| pins(held)).map(|(group, _)| group);
-    there.chain(holding).chain(pinned).cloned().collect()
+    avoided
 }
 
 /// What a worker StatefulSet is called among the pods: no pod's name has a slash.

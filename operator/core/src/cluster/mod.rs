@@ -14,6 +14,7 @@ pub mod amounts;
 mod best;
 mod changes;
 mod commit;
+mod derived;
 pub mod explain;
 mod fit;
 mod holders;

@@ -1,6 +1,8 @@
 //! What the operator counts, for /metrics.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicI64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use muster_core::plan::Write;
@@ -32,7 +34,8 @@ struct PolicyOutcome {
     outcome: &'static str,
 }
 
-/// The operator's metrics. Labels are names of policies and words from closed lists, so their number is bounded.
+/// The operator's metrics. Labels are names of policies, as long as there are such policies, and words from closed lists, so their
+/// number is bounded.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -45,6 +48,8 @@ pub(crate) struct Metrics {
     rejected: Family<PolicyOutcome, Counter>,
     decisions: Family<PolicyOutcome, Counter>,
     loads: Family<PolicyOutcome, Counter>,
+    /// The outcomes that there are series of, by policy.
+    outcomes: Mutex<HashMap<String, HashSet<&'static str>>>,
 }
 
 impl Metrics {
@@ -61,6 +66,7 @@ impl Metrics {
             rejected: Family::default(),
             decisions: Family::default(),
             loads: Family::default(),
+            outcomes: Mutex::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("reconciles", "Reconciles of sets, by outcome", metrics.reconciles.clone());
@@ -116,20 +122,103 @@ impl Metrics {
 
     pub(crate) fn call(&self, policy: &str, outcome: &'static str, took: Duration, peak_memory: usize) {
         let of = OfPolicy { policy: policy.to_owned() };
-        self.call_seconds.get_or_create(&of).observe(took.as_secs_f64());
-        self.peak_memory.get_or_create(&of).set(i64::try_from(peak_memory).unwrap_or(i64::MAX));
-        self.calls.get_or_create(&PolicyOutcome { policy: of.policy, outcome }).inc();
+        self.of_policy(policy, outcome, |labels| {
+            self.call_seconds.get_or_create(&of).observe(took.as_secs_f64());
+            self.peak_memory.get_or_create(&of).set(i64::try_from(peak_memory).unwrap_or(i64::MAX));
+            self.calls.get_or_create(labels).inc();
+        });
     }
 
     pub(crate) fn rejected(&self, policy: &str, outcome: &'static str) {
-        self.rejected.get_or_create(&PolicyOutcome { policy: policy.to_owned(), outcome }).inc();
+        self.of_policy(policy, outcome, |labels| {
+            self.rejected.get_or_create(labels).inc();
+        });
     }
 
     pub(crate) fn loaded(&self, policy: &str, outcome: &'static str) {
-        self.loads.get_or_create(&PolicyOutcome { policy: policy.to_owned(), outcome }).inc();
+        self.of_policy(policy, outcome, |labels| {
+            self.loads.get_or_create(labels).inc();
+        });
     }
 
     pub(crate) fn decision(&self, policy: &str, outcome: &'static str) {
-        self.decisions.get_or_create(&PolicyOutcome { policy: policy.to_owned(), outcome }).inc();
+        self.of_policy(policy, outcome, |labels| {
+            self.decisions.get_or_create(labels).inc();
+        });
+    }
+
+    /// Counts something about a policy, and remembers that there is a series of it.
+    fn of_policy(&self, policy: &str, outcome: &'static str, count: impl FnOnce(&PolicyOutcome)) {
+        // Held while it is counted: nobody drops the series in between and forgets that it is there again.
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.entry(policy.to_owned()).or_default().insert(outcome);
+        count(&PolicyOutcome { policy: policy.to_owned(), outcome });
+    }
+
+    /// Drops all series of the other policies: those that were deleted, and names that only a set's annotation knows.
+    pub(crate) fn keep_policies(&self, keep: impl Fn(&str) -> bool) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        for (policy, outcomes) in outcomes.extract_if(|policy, _| !keep(policy)) {
+            for outcome in outcomes {
+                let labels = PolicyOutcome { policy: policy.clone(), outcome };
+                for family in [&self.calls, &self.rejected, &self.decisions, &self.loads] {
+                    family.remove(&labels);
+                }
+            }
+            let of = OfPolicy { policy };
+            self.call_seconds.remove(&of);
+            self.peak_memory.remove(&of);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(metrics: &Metrics, policy: &str) {
+        metrics.loaded(policy, "Loaded");
+        metrics.call(policy, "answered", Duration::from_micros(30), 65_536);
+        metrics.call(policy, "trap", Duration::from_micros(30), 65_536);
+        metrics.rejected(policy, "NoRoom");
+        metrics.decision(policy, "placed");
+    }
+
+    /// Lines that name a policy, buckets of the histogram left out.
+    fn lines(metrics: &Metrics, policy: &str) -> Vec<String> {
+        let label = format!("policy=\"{policy}\"");
+        let text = metrics.render();
+        let lines = text.lines().filter(|line| line.contains(&label) && !line.contains("_bucket"));
+        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn a_policy_that_is_gone_leaves_no_series() {
+        let metrics = Metrics::new();
+        for policy in ["gone", "stays"] {
+            count(&metrics, policy);
+        }
+        assert_eq!(lines(&metrics, "gone").len(), 8);
+        metrics.keep_policies(|policy| policy == "stays");
+        assert_eq!(lines(&metrics, "gone"), Vec::<String>::new());
+        assert!(!metrics.render().contains("gone"), "{}", metrics.render());
+        let expected = [
+            "muster_policy_answers_rejected_total{policy=\"stays\",outcome=\"NoRoom\"} 1",
+            "muster_policy_call_seconds_count{policy=\"stays\"} 2",
+            "muster_policy_call_seconds_sum{policy=\"stays\"} 0.00006",
+            "muster_policy_calls_total{policy=\"stays\",outcome=\"answered\"} 1",
+            "muster_policy_calls_total{policy=\"stays\",outcome=\"trap\"} 1",
+            "muster_policy_decisions_total{policy=\"stays\",outcome=\"placed\"} 1",
+            "muster_policy_loads_total{policy=\"stays\",outcome=\"Loaded\"} 1",
+            "muster_policy_memory_peak_bytes{policy=\"stays\"} 65536",
+        ];
+        assert_eq!(lines(&metrics, "stays"), expected);
+        // A call that ended late is dropped the next time.
+        metrics.call("gone", "answered", Duration::from_micros(30), 0);
+        assert_eq!(lines(&metrics, "gone").len(), 4);
+        metrics.keep_policies(|policy| policy == "stays");
+        assert_eq!(lines(&metrics, "gone"), Vec::<String>::new());
     }
 }

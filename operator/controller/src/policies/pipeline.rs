@@ -15,6 +15,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
 use muster_api::policy::{ActiveComponent, Policy, PolicySpec};
 use muster_api::{PlacementPolicy, StartupPolicy};
+use muster_core::placing::NATIVE;
 use muster_policy_host::{Engine, Limits, LoadError, PlacementComponent, PolicyKind, StartupComponent};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -104,6 +105,7 @@ pub(crate) async fn run(cx: Context, loaded: tokio::sync::watch::Sender<bool>) {
         if look::<Placement>(&cx, &mut underway) | look::<Startup>(&cx, &mut underway) {
             make_all_due(&cx);
         }
+        keep_metrics(&cx);
         let pause = next_retry::<Placement>(&cx).min(next_retry::<Startup>(&cx));
         let mut pause = std::pin::pin!(tokio::time::sleep(pause));
         loop {
@@ -185,6 +187,14 @@ fn look<K: Kind>(cx: &Context, underway: &mut Underway) -> bool {
         }
     }
     gone
+}
+
+/// Drops what was counted about policies that are gone. A call that began before may count a moment later: that goes with the next
+/// look.
+fn keep_metrics(cx: &Context) {
+    let (placement, startup) = (Placement::shelf(&cx.caches), Startup::shelf(&cx.caches));
+    let exists = |name: &str| placement.get("", name).is_some() || startup.get("", name).is_some();
+    cx.metrics.keep_policies(|name| name == NATIVE || exists(name));
 }
 
 /// Fetches and loads one policy, unless it is what it was.

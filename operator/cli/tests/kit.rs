@@ -70,6 +70,12 @@ fn a_bad_component_is_refused_with_the_remedy() {
     assert!(!good);
     assert!(printed.contains("✗ world") && printed.contains("make it a component with `wasm-tools component new`"), "{printed}");
     assert_eq!(complaint, "error: the operator would not load module.wasm\n");
+    desk.write("huge.wasm", vec![0; (32 << 20) + 1]);
+    let (good, printed, _) = desk.muster(&["check", "huge.wasm"]);
+    assert!(
+        !good && printed.contains("✗ size      the component has 33554433 bytes, and at most 33554432 are allowed"),
+        "{printed}"
+    );
     let (good, _, complaint) = desk.muster(&["check", "missing.wasm"]);
     assert!(!good && complaint.starts_with("error: reading missing.wasm: "), "{complaint}");
 }

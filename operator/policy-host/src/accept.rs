@@ -201,10 +201,23 @@ struct Names {
     exports: Vec<String>,
 }
 
+/// What is wrong with the first bytes, in the words of somebody who named the wrong file.
+fn beginning(bytes: &[u8]) -> Option<String> {
+    const MAGIC: &[u8] = b"\0asm";
+    if bytes.is_empty() {
+        return Some("it is empty".to_owned());
+    }
+    let first = &bytes[..bytes.len().min(MAGIC.len())];
+    (first != MAGIC).then(|| format!("it begins with \"{}\", and WebAssembly with \"\\0asm\"", first.escape_ascii()))
+}
+
 /// The names that the outermost component imports and exports. Stops at the first fault; full validation comes with compiling.
 fn names(bytes: &[u8]) -> Result<Names, AcceptError> {
     if Parser::is_core_wasm(bytes) {
         return Err(AcceptError::CoreModule);
+    }
+    if let Some(why) = beginning(bytes) {
+        return Err(AcceptError::NotWasm(why));
     }
     let not_wasm = |error: wasmparser::BinaryReaderError| AcceptError::NotWasm(convert::message(error.message()));
     // What is no name yet, because nothing is validated, is shown to people all the same.

@@ -194,7 +194,9 @@ fn is_malformed(error: &wasmtime::Error) -> bool {
 
 fn frames(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    backtrace.frames().iter().filter_map(|frame| frame.func_name().map(convert::demangled)).take(4).collect()
+    let names: Vec<String> = backtrace.frames().iter().filter_map(|frame| frame.func_name().map(convert::demangled)).collect();
+    let own = names.iter().position(|name| !convert::is_machinery(name)).unwrap_or(0);
+    names.into_iter().skip(own).take(4).collect()
 }
 
 /// What kind of trap ended a call.

@@ -250,12 +250,19 @@ pub(crate) fn frames(frames: &[String]) -> String {
 
 /// A function's name as people write it, brought into bounds.
 pub(crate) fn demangled(name: &str) -> String {
-    let name = message(name);
-    // Rust's mangled names end in a hash that changes with every build.
+    // `#`: without the hash that changes with every build. Linkers demangle the older kind of name and leave the hash.
+    let name = message(&format!("{:#}", rustc_demangle::demangle(name)));
     match name.rsplit_once("::h") {
         Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => path.to_owned(),
         _ => name,
     }
+}
+
+/// Whether a function is part of how Rust or C panic or abort, and therefore says nothing about where.
+pub(crate) fn is_machinery(name: &str) -> bool {
+    const PARTS: [&str; 5] = ["std::", "core::", "alloc::", "__rustc", "__rust_"];
+    let name = name.trim_start_matches('<');
+    name == "abort" || PARTS.iter().any(|part| name.starts_with(part))
 }
 
 #[cfg(test)]
@@ -324,5 +331,16 @@ mod tests {
     fn a_function_name_loses_its_hash() {
         assert_eq!(demangled("node_pool::place::h0123456789abcdef"), "node_pool::place");
         assert_eq!(demangled("node_pool::hash"), "node_pool::hash");
+        assert_eq!(demangled("_RNvNtCsebHcaeoSrxy_3std9panicking15panic_with_hook"), "std::panicking::panic_with_hook");
+    }
+
+    #[rstest]
+    #[case("__rustc::rust_panic", true)]
+    #[case("std::panicking::panic_with_hook", true)]
+    #[case("<std::panicking::begin_panic_handler::StaticStrPayload>::get", true)]
+    #[case("panic_racks::place", false)]
+    #[case("racks::choose", false)]
+    fn what_a_language_does_to_panic_is_told_from_the_policy_itself(#[case] name: &str, #[case] machinery: bool) {
+        assert_eq!(is_machinery(name), machinery);
     }
 }

@@ -130,7 +130,9 @@ impl LoadError {
     /// What the author or the administrator can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::TooLarge { .. } => Some("strip debug information, or raise the operator's limit".into()),
+            Self::TooLarge { .. } => {
+                Some("strip debug information, or raise the chart's value policyHost.maxComponentBytes".into())
+            }
             Self::Refused(error) => error.hint(),
             Self::Compile(_) => {
                 Some("check it with `wasm-tools validate`; threads, GC, exceptions, 64-bit memories and async are off".into())
@@ -174,6 +176,17 @@ pub(crate) struct Loaded<W> {
     pub(crate) pace: Arc<Pace>,
 }
 
+impl Engine {
+    /// The first step of loading.
+    ///
+    /// # Errors
+    /// When the component is larger than the engine's options allow.
+    pub fn check_size(&self, bytes: &[u8]) -> Result<(), LoadError> {
+        let limit = self.options.max_component_bytes;
+        if bytes.len() > limit { Err(LoadError::TooLarge { size: bytes.len(), limit }) } else { Ok(()) }
+    }
+}
+
 /// All steps, in order.
 pub(crate) fn load<W: World>(
     engine: &Engine,
@@ -181,10 +194,7 @@ pub(crate) fn load<W: World>(
     limits: Limits,
     settings: &serde_json::Value,
 ) -> Result<Loaded<W>, LoadError> {
-    let limit = engine.options.max_component_bytes;
-    if bytes.len() > limit {
-        return Err(LoadError::TooLarge { size: bytes.len(), limit });
-    }
+    engine.check_size(bytes)?;
     accept::accept(bytes, W::KIND)?;
     let digest = digest(bytes);
     let pre = link::<W>(engine, &compile(engine, bytes, &digest)?)?;

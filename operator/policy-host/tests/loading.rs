@@ -50,7 +50,13 @@ fn a_core_module_is_refused_with_the_way_to_a_component() {
 
 #[test]
 fn text_is_not_webassembly() {
-    assert!(matches!(accept_error(b"hello, world"), AcceptError::NotWasm(_)));
+    let said = |bytes: &[u8]| accept_error(bytes).to_string();
+    assert_eq!(said(b"hello, world"), r#"this is not WebAssembly: it begins with "hell", and WebAssembly with "\0asm""#);
+    assert_eq!(
+        said(b"\x1f\x8b\x08\0\0"),
+        r#"this is not WebAssembly: it begins with "\x1f\x8b\x08\x00", and WebAssembly with "\0asm""#
+    );
+    assert_eq!(said(b""), "this is not WebAssembly: it is empty");
 }
 
 #[test]

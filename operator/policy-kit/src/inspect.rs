@@ -1,5 +1,6 @@
 //! What a component is, read from its bytes: no engine needed.
 
+use muster_policy_host::AcceptError;
 use serde::Serialize;
 use wasmparser::{Parser, Payload};
 
@@ -35,6 +36,10 @@ pub struct CustomSection {
 /// # Errors
 /// When the bytes are not WebAssembly.
 pub fn anatomy(bytes: &[u8]) -> Result<Anatomy, String> {
+    // The operator's words for what is no WebAssembly at all.
+    if let Err(AcceptError::NotWasm(why)) = muster_policy_host::kind_of(bytes) {
+        return Err(format!("this is not WebAssembly: {why}"));
+    }
     let mut anatomy = Anatomy {
         bytes: bytes.len(),
         digest: muster_policy_host::digest(bytes),

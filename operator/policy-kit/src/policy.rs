@@ -92,6 +92,8 @@ impl Bytes {
     /// # Errors
     /// The step that failed, and why.
     pub fn load(&self, engine: &Engine, limits: Limits, settings: &Value) -> Result<Policy, PolicyError> {
+        // The operator looks at nothing of a component that is too large; `kind` would.
+        engine.check_size(&self.bytes).map_err(|error| self.error(error))?;
         let loaded = match self.kind()? {
             PolicyKind::Placement => engine.load_placement(&self.bytes, limits, settings).map(Policy::Placement),
             PolicyKind::Startup => engine.load_startup(&self.bytes, limits, settings).map(Policy::Startup),

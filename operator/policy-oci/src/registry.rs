@@ -121,6 +121,12 @@ impl RegistryError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Timeout { .. })
     }
+
+    /// Whether the registry answered in plain HTTP where TLS was expected.
+    #[must_use]
+    pub fn lacks_tls(&self) -> bool {
+        matches!(self, Self::Unavailable { why, .. } if why.contains("corrupt message"))
+    }
 }
 
 /// Why something was not pushed.

@@ -47,11 +47,17 @@ pub(crate) fn ask<C, A>(
     };
     let held = |trouble: Trouble| (Said::Hold(trouble.reason.clone()), Some(trouble));
     let Some(entry) = registry.get(name) else {
-        let message = format!("policy {name:?} does not exist; create it, or name another one in the set's annotation");
+        let kind = registry.kind.object();
+        let message =
+            format!("there is no {kind} {name:?}; create it, or name another one in the annotation {}", registry.annotation());
         return held(trouble("PolicyNotFound", message, None));
     };
     if !entry.admits(namespace_labels) {
-        let message = format!("policy {name:?} is not for this namespace: its spec.namespaceSelector does not match");
+        let message = format!(
+            "policy {name:?} is not for this namespace: its spec.namespaceSelector does not match; change the namespace's labels or the \
+             selector, or name another policy in the annotation {}",
+            registry.annotation()
+        );
         return held(trouble("PolicyNotAllowed", message, None));
     }
     let Some(component) = &entry.component else {

@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use muster_api::names::annotation;
 use muster_api::policy::PolicySpec;
-use muster_policy_host::{Breaker, Engine, Folder, PlacementComponent, StartupComponent};
+use muster_policy_host::{Breaker, Engine, Folder, PlacementComponent, PolicyKind, StartupComponent};
 use tokio::sync::Notify;
 
 use self::memo::Memo;
@@ -44,8 +45,8 @@ impl Policies {
         Self {
             engine: Arc::new(engine),
             kept: Kept::new(kept),
-            placement: Registry::new(ailing.clone()),
-            startup: Registry::new(ailing.clone()),
+            placement: Registry::new(PolicyKind::Placement, ailing.clone()),
+            startup: Registry::new(PolicyKind::Startup, ailing.clone()),
             memo: Memo::default(),
             ailing,
         }
@@ -66,14 +67,23 @@ struct Health {
 
 /// The loaded policies of one kind, by name. Readers take an entry once and keep it for their whole decision.
 pub(crate) struct Registry<C> {
+    kind: PolicyKind,
     entries: ArcSwap<HashMap<String, Arc<Entry<C>>>>,
     /// Rings when the health of one of them has changed.
     ailing: Arc<Notify>,
 }
 
 impl<C> Registry<C> {
-    fn new(ailing: Arc<Notify>) -> Self {
-        Self { entries: ArcSwap::default(), ailing }
+    fn new(kind: PolicyKind, ailing: Arc<Notify>) -> Self {
+        Self { kind, entries: ArcSwap::default(), ailing }
+    }
+
+    /// The annotation that names such a policy, on a set or its namespace.
+    fn annotation(&self) -> &'static str {
+        match self.kind {
+            PolicyKind::Placement => annotation::PLACEMENT_POLICY,
+            PolicyKind::Startup => annotation::STARTUP_POLICY,
+        }
     }
 
     /// The policy of this name, loaded or not; `None` when there is no such object.

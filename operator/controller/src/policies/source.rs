@@ -110,16 +110,25 @@ fn part_of_this_binary(kind: PolicyKind, name: &str) -> Result<Arc<[u8]>, Fault>
 }
 
 async fn config_map(cx: &Context, source: &ConfigMapSource) -> Result<(Arc<[u8]>, String), String> {
-    let ConfigMapSource { namespace, name, key } = source;
+    let ConfigMapSource { namespace, name, .. } = source;
     let api: Api<ConfigMap> = Api::namespaced(cx.client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(|error| format!("reading ConfigMap {namespace}/{name}: {error}"))?;
     let object = found.ok_or_else(|| format!("spec.source.configMap: ConfigMap {namespace}/{name} does not exist"))?;
-    let bytes = object
-        .binary_data
-        .as_ref()
-        .and_then(|data| data.get(key))
-        .ok_or_else(|| format!("spec.source.configMap.key: ConfigMap {namespace}/{name} has no binaryData entry {key:?}"))?;
-    Ok((Arc::from(bytes.0.as_slice()), object.resource_version().unwrap_or_default()))
+    Ok((component_in(&object, source)?, object.resource_version().unwrap_or_default()))
+}
+
+/// The entry that a source names. kubectl writes what happens to be text under `data`; that is no component either, and the
+/// loader says why.
+fn component_in(object: &ConfigMap, source: &ConfigMapSource) -> Result<Arc<[u8]>, String> {
+    let ConfigMapSource { namespace, name, key } = source;
+    let binary = object.binary_data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+    let text = object.data.as_ref().and_then(|data| data.get(key)).map(String::as_bytes);
+    binary.or(text).map(Arc::from).ok_or_else(|| {
+        let binary = object.binary_data.iter().flat_map(|data| data.keys());
+        let keys: Vec<&str> = binary.chain(object.data.iter().flat_map(|data| data.keys())).map(String::as_str).collect();
+        let keys = if keys.is_empty() { "it is empty".to_owned() } else { format!("it has {}", keys.join(", ")) };
+        format!("spec.source.configMap.key: ConfigMap {namespace}/{name} has no entry {key:?}; {keys}")
+    })
 }
 
 /// What the first pull secret with an entry for the registry says; nothing when there is none.

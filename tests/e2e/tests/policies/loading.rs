@@ -123,8 +123,10 @@ async fn a_missing_entry_of_a_config_map_is_named() {
     let namespace = namespace().await;
     store(&namespace, "component", Guest::default().component()).await.unwrap();
     let source = source(&namespace, "component", "other.wasm");
-    let expected =
-        format!("spec.source.configMap.key: ConfigMap {}/component has no binaryData entry \"other.wasm\"", namespace.name());
+    let expected = format!(
+        "spec.source.configMap.key: ConfigMap {}/component has no entry \"other.wasm\"; it has policy.wasm",
+        namespace.name()
+    );
     not_fetched(&namespace, source, &expected).await;
 }
 

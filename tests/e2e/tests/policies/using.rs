@@ -27,7 +27,8 @@ async fn a_set_waits_for_a_policy_that_does_not_exist_and_needs_nothing_else_onc
     site.apply(&set.manifest()).await.unwrap();
     let pending = await_condition(&site, "early", PLACEMENT_PENDING, "True").await.unwrap();
     assert_eq!(pending.reason, "PolicyNotFound");
-    let expected = format!("policy \"{}\" does not exist; create it, or name another one in the set's annotation", site.name());
+    let expected =
+        format!("there is no PlacementPolicy \"{}\"; create it, or name another one in the annotation {CHOICE}", site.name());
     assert!(pending.message.ends_with(&expected), "{}", pending.message);
     assert!(leaders(&site, "early").await.unwrap().values().all(is_gated));
     let policy = Policy::create(&site, &node_pool(site.key())).await.unwrap();
@@ -91,7 +92,11 @@ async fn a_policy_that_is_not_for_a_namespace_holds_its_sets_until_it_is() {
     site.apply(&set.manifest()).await.unwrap();
     let pending = await_condition(&site, "outside", PLACEMENT_PENDING, "True").await.unwrap();
     assert_eq!(pending.reason, "PolicyNotAllowed");
-    assert!(pending.message.contains("its spec.namespaceSelector does not match"), "{}", pending.message);
+    assert!(
+        pending.message.contains("its spec.namespaceSelector does not match; change the namespace's labels"),
+        "{}",
+        pending.message
+    );
     mark(&site, &json!({ "labels": { "team": "ml" } })).await.unwrap();
     await_ready(&site, "outside").await.unwrap();
     assert_eq!(decider(&site, "outside-0").await.unwrap(), policy.name);

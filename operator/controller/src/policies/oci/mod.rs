@@ -207,5 +207,12 @@ fn not_fetched(error: &RegistryError) -> Fault {
         RegistryError::Layout(_) => "NotAPolicy",
         RegistryError::Client(_) | RegistryError::Refused { .. } => "FetchFailed",
     };
-    fault("Fetched", reason, format!("spec.source.oci: {error}"))
+    // What a registry without TLS answers is no TLS; a client of the API can't know that, and has no word for the way out.
+    let told = match error {
+        RegistryError::Unavailable { registry, .. } if error.lacks_tls() => format!(
+            "{registry} does not speak TLS; if that is as it should be, list it under the chart's value policyHost.plainHttpRegistries"
+        ),
+        other => other.to_string(),
+    };
+    fault("Fetched", reason, format!("spec.source.oci: {told}"))
 }

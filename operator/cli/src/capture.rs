@@ -34,8 +34,17 @@ pub(crate) struct Kept {
     #[arg(long)]
     anonymise: bool,
     /// File to write; otherwise it is printed.
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE", value_parser = file)]
     output: Option<std::path::PathBuf>,
+}
+
+/// Elsewhere `-o` names a format, and nobody wants a file called `yaml`.
+fn file(name: &str) -> Result<std::path::PathBuf, String> {
+    match name {
+        "yaml" => Err("here it names a file; leave it out to print YAML".to_owned()),
+        "json" | "text" => Err(format!("here it names a file, and a scenario is YAML; for a file of that name say ./{name}")),
+        name => Ok(name.into()),
+    }
 }
 
 /// `muster snapshot`.
@@ -228,4 +237,17 @@ impl Bound {
 /// The settings of a policy object; none if there is no such object.
 pub(crate) fn settings_of(object: Option<muster_api::PlacementPolicy>) -> Value {
     object.map(|object| object.policy().settings()).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_no_name_for_a_file() {
+        assert_eq!(file("yaml").unwrap_err(), "here it names a file; leave it out to print YAML");
+        assert!(file("json").unwrap_err().contains("say ./json"));
+        assert_eq!(file("cluster.yaml"), Ok("cluster.yaml".into()));
+    }
 }

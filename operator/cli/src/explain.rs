@@ -5,14 +5,23 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use muster_api::LeaderWorkerSet;
+use muster_api::group_status::GroupPhase;
 use muster_core::ask::{self, Concern, Question};
 use muster_core::cluster::{DomainReport, Scope, Verdict};
+use muster_core::instructions::Instructions;
 use muster_core::placing;
+use muster_core::pods;
 use muster_core::record::{Record, Standing, standing};
 use serde::Serialize;
 
 use crate::output::{FAINT, GOOD, STRONG, WAITING, styled};
 use crate::read::{Placed, World};
+
+/// Most nodes or domains of one group that are named.
+const MOST_PLACES: usize = 8;
 
 /// What is known about one group's place.
 #[derive(Debug, Serialize)]
@@ -26,6 +35,14 @@ pub(crate) struct Explained {
     level: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     domains: Vec<Domain>,
+    /// Nodes that are in none of them, because they don't have the level's label.
+    #[serde(skip_serializing_if = "is_zero")]
+    unlabelled: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Serialize)]
@@ -52,7 +69,7 @@ pub(crate) fn explain(world: &World, namespace: &str, name: &str, only: Option<u
         explained.push(match (group.leader, question) {
             (None, _) => simple(index, "no leader", "its leader pod does not exist yet"),
             (Some(_), Some(question)) => in_question(world, placed, question),
-            (Some(leader), None) => settled(index, &standing(leader, choice)),
+            (Some(leader), None) => settled(world, leader, index, &standing(leader, choice)),
         });
     }
     if explained.is_empty() {
@@ -65,13 +82,13 @@ pub(crate) fn explain(world: &World, namespace: &str, name: &str, only: Option<u
 }
 
 fn simple(group: u32, state: &str, why: impl Into<String>) -> Explained {
-    Explained { group, state: state.to_owned(), why: why.into(), level: None, domains: Vec::new() }
+    Explained { group, state: state.to_owned(), why: why.into(), level: None, domains: Vec::new(), unlabelled: 0 }
 }
 
-fn settled(group: u32, standing: &Standing) -> Explained {
+fn settled(world: &World, leader: &Pod, group: u32, standing: &Standing) -> Explained {
     match standing {
         Standing::Free => simple(group, "free", "nobody asks Muster to place it: the scheduler decides pod by pod"),
-        Standing::Placed(record) => simple(group, "placed", told(record)),
+        Standing::Placed(record) => simple(group, "placed", told(record) + &moved(world, leader, record)),
         Standing::Released(record) => simple(group, "left to the scheduler", record.reason.message.clone()),
         Standing::Bound { node, .. } => {
             simple(group, "bound", format!("its domain is the one of node {node}, where its leader is"))
@@ -82,10 +99,52 @@ fn settled(group: u32, standing: &Standing) -> Explained {
 }
 
 fn told(record: &Record) -> String {
-    let place = record.level.as_deref().zip(record.domain.as_deref()).map(|(level, domain)| format!("in {level}={domain}"));
-    let place = place.unwrap_or_else(|| "on any node".to_owned());
+    let place = match (&record.level, &record.domain) {
+        (Some(level), Some(domain)) => format!("in {level}={domain}"),
+        _ => apart(&record.instructions),
+    };
     let subgroups = record.subgroups.as_ref().map(|subgroups| format!(", its subgroups in {subgroups}")).unwrap_or_default();
     format!("{place}{subgroups} by {}: {}", record.by, record.reason.message)
+}
+
+/// The place of a group that isn't in one domain as a whole.
+fn apart(instructions: &Instructions) -> String {
+    let listed = |places: Vec<String>| {
+        let most = places.len().min(MOST_PLACES);
+        let more = if places.len() > most { format!(" and {} more", places.len() - most) } else { String::new() };
+        format!("{}{more}", places[..most].join(", "))
+    };
+    let Instructions { parts, pins, preferred, .. } = instructions;
+    if !pins.is_empty() {
+        format!("on {}, rank by rank,", listed(pins.clone()))
+    } else if !parts.is_empty() {
+        let parts = parts.iter().map(|part| format!("{} pods in {}={}", part.pods, part.key, part.value));
+        format!("by rank: {},", listed(parts.collect()))
+    } else if !preferred.is_empty() {
+        let domains = preferred.iter().map(|(key, value)| format!("{key}={value}"));
+        format!("on any node, {} preferred,", listed(domains.collect()))
+    } else {
+        "on any node".to_owned()
+    }
+}
+
+/// That the nodes of a running group have got another label since.
+fn moved(world: &World, leader: &Pod, record: &Record) -> String {
+    let (Some(level), Some(domain)) = (&record.level, &record.domain) else { return String::new() };
+    let node = pods::node(leader).and_then(|name| world.nodes.iter().find(|node| node.name_any() == name));
+    match node.map(|node| (node.name_any(), node.labels().get(level))) {
+        Some((_, Some(now))) if now == domain => String::new(),
+        Some((node, Some(now))) => format!("; since then its node {node} has got the label {level}={now}"),
+        Some((node, None)) => format!("; since then its node {node} has lost the label {level}"),
+        None => String::new(),
+    }
+}
+
+/// Why a group waits, as the operator wrote it into the set's status: what its policy said, or what was wrong with that.
+fn said(set: &LeaderWorkerSet, group: u32) -> Option<String> {
+    let groups = &set.status.as_ref()?.groups;
+    let group = groups.iter().find(|status| u32::try_from(status.index) == Ok(group) && status.phase == GroupPhase::Pending)?;
+    group.message.clone()
 }
 
 /// Every domain, as the operator's index sees it now.
@@ -96,7 +155,12 @@ fn in_question(world: &World, placed: &Placed, question: &Question<'_>) -> Expla
         placing::asked(set, choice, std::slice::from_ref(question), recorded.as_slice(), Scope::default(), BTreeSet::new());
     let snapshot = world.snapshot(asked.view.clone());
     let state = match &question.concern {
-        Concern::Waiting => simple(question.group, "waiting", "its leader is gated until the group has a place"),
+        Concern::Waiting => {
+            let gated = || "its leader is gated until the group has a place".to_owned();
+            // The native rule's own words are the list of domains, which follows.
+            let said = said(set, question.group).filter(|_| !choice.placement.is_empty());
+            simple(question.group, "waiting", said.unwrap_or_else(gated))
+        }
         Concern::Released => simple(question.group, "left to the scheduler", "its leader is not bound yet"),
         Concern::Bound { node, .. } => {
             simple(question.group, "bound", format!("its leader is on node {node}, its workers follow"))
@@ -108,6 +172,7 @@ fn in_question(world: &World, placed: &Placed, question: &Question<'_>) -> Expla
             why: format!("{} ({})", state.why, explanation.pods),
             level: Some(explanation.level.clone()),
             domains: explanation.domains.iter().map(domain).collect(),
+            unlabelled: explanation.unlabelled,
             ..state
         },
         None => state,
@@ -130,6 +195,28 @@ pub(crate) fn render(explained: &[Explained]) -> String {
             let style = if domain.fits { GOOD } else { WAITING };
             let _ = writeln!(text, "  {:width$}  {}", domain.name, styled(style, &domain.why));
         }
+        if group.unlabelled > 0 {
+            let _ = writeln!(text, "  {}", styled(FAINT, &format!("{} nodes have no label {level}", group.unlabelled)));
+        }
     }
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest::rstest]
+    #[case::free(json!({}), "on any node")]
+    #[case::pinned(json!({ "pins": ["n1", "n2"] }), "on n1, n2, rank by rank,")]
+    #[case::in_parts(json!({ "parts": [{ "pods": 2, "key": "rack", "value": "a" }, { "pods": 1, "key": "rack", "value": "b" }] }),
+        "by rank: 2 pods in rack=a, 1 pods in rack=b,")]
+    #[case::preferred(json!({ "preferred": [["rack", "a"]] }), "on any node, rack=a preferred,")]
+    #[case::many(json!({ "pins": ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"] }), "on 1, 2, 3, 4, 5, 6, 7, 8 and 2 more, rank by rank,")]
+    fn a_group_that_is_not_in_one_domain_is_told_by_what_it_has(#[case] instructions: serde_json::Value, #[case] expected: &str) {
+        assert_eq!(apart(&serde_json::from_value(instructions).unwrap()), expected);
+    }
 }

@@ -39,6 +39,8 @@ pub struct Ports {
     pub webhook: u16,
     /// The operator's health checks and metrics, HTTP.
     pub health: u16,
+    /// A registry for policies, HTTP; only `up` starts one.
+    pub registry: u16,
 }
 
 /// Which parts of a control plane act.
@@ -299,8 +301,9 @@ fn choose_ports(layout: &Layout, api_port: Option<u16>) -> Result<Ports> {
     if let Some(port) = api_port {
         ports::require(port, "--api-port")?;
     }
-    let free = ports::free(5)?;
-    let chosen = Ports { api: api_port.unwrap_or(free[0]), etcd: free[1], etcd_peer: free[2], webhook: free[3], health: free[4] };
+    let free = ports::free(6)?;
+    let [api, etcd, etcd_peer, webhook, health, registry] = free[..] else { anyhow::bail!("six ports were asked for") };
+    let chosen = Ports { api: api_port.unwrap_or(api), etcd, etcd_peer, webhook, health, registry };
     fs::write(&path, serde_json::to_vec(&chosen)?).with_context(|| format!("writing {}", path.display()))?;
     Ok(chosen)
 }

@@ -31,7 +31,7 @@ enum Task {
     /// Builds what is missing, starts a cluster of simulated nodes with Muster in it, and applies an example.
     ///
     /// Options: --example NAME (may be repeated; default vllm-gpu), --nodes N, --keep-going, --api-port PORT, --timeout SECONDS,
-    /// --values JSON.
+    /// --values JSON (of the Helm chart).
     Up {
         /// Passed on; `cargo xtask up -- --help` describes them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

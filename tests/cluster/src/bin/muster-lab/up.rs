@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use muster_cluster::{ControlPlane, Fleet, Layout, Operator, install_chart};
-use serde_json::Value;
+use muster_cluster::{ControlPlane, Fleet, Layout, Operator, Process, Program, install_chart, merge};
+use serde_json::{Value, json};
 
 use crate::progress;
 
@@ -57,7 +57,8 @@ impl Up {
 
         let fleet = Fleet::of(self.nodes);
         step(&format!("{} simulated nodes", self.nodes), fleet.create(&client)).await?;
-        step("Helm chart", install_chart(&plane, &self.values)).await?;
+        let registry = step("registry", async { registry(&plane) }).await?;
+        step("Helm chart", install_chart(&plane, &self.values_with(&registry))).await?;
         let operator = step("operator", Operator::start(&plane)).await?;
         let mut failed = Vec::new();
         for (name, folder) in &examples {
@@ -82,8 +83,16 @@ impl Up {
             }
         }
         plane.check()?;
-        next(&layout, &kubectl, started.elapsed(), &failed);
+        next(&layout, &kubectl, &registry, started.elapsed(), &failed);
         Ok(())
+    }
+
+    /// What this cluster needs of the chart, below what was asked for: its registry speaks no TLS, and an operator that was built
+    /// without optimisation takes minutes to compile an interpreter.
+    fn values_with(&self, registry: &str) -> Value {
+        let mut values = json!({ "policyHost": { "plainHttpRegistries": [registry], "compileTimeoutSeconds": 600 } });
+        merge(&mut values, &self.values);
+        values
     }
 
     /// The folders of the examples to apply.
@@ -98,6 +107,20 @@ impl Up {
         });
         found.collect()
     }
+}
+
+/// Starts a registry for policies that are too large for a ConfigMap, and returns its address. It keeps everything in memory.
+fn registry(plane: &ControlPlane) -> Result<String> {
+    let address = format!("127.0.0.1:{}", plane.ports().registry);
+    let program = Program {
+        name: "registry".to_owned(),
+        path: plane.layout().bin.join("registry"),
+        args: vec![format!("--listen={address}")],
+        env: None,
+        inputs: String::new(),
+    };
+    Process::ensure(&plane.layout().state, &program)?;
+    Ok(address)
 }
 
 fn names(folder: &std::path::Path) -> String {
@@ -144,7 +167,7 @@ fn apply(layout: &Layout, folder: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
-fn next(layout: &Layout, kubectl: &std::path::Path, took: Duration, failed: &[&str]) {
+fn next(layout: &Layout, kubectl: &std::path::Path, registry: &str, took: Duration, failed: &[&str]) {
     match failed {
         [] => println!("\nReady after {:.0} s.", took.as_secs_f32()),
         failed => println!("\nRunning after {:.0} s; not ready: {}.", took.as_secs_f32(), failed.join(", ")),
@@ -153,6 +176,7 @@ fn next(layout: &Layout, kubectl: &std::path::Path, took: Duration, failed: &[&s
         "
   export KUBECONFIG={}
   export PATH={}:$PATH
+  export REGISTRY={registry}      # for policies; without TLS: `muster policy push … --plain-http $REGISTRY`
 
 Try next:
   muster status -A                                   the sets; `muster status NAME -w` shows one's groups and pods, live

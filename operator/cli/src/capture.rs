@@ -8,14 +8,15 @@ use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use muster_api::LeaderWorkerSet;
 use muster_api::policy::Policy as _;
 use muster_core::ask::{self, Concern};
 use muster_core::cluster::Holding;
 use muster_core::cluster::amounts::Amounts;
 use muster_core::pods;
 use muster_policy_kit::Scenario;
-use muster_policy_kit::capture::{anonymised, cluster, pod_kind};
-use muster_policy_kit::scenario::{Brief, Request, Unit, Units};
+use muster_policy_kit::capture::{anonymised, cluster, peer, pod_kind};
+use muster_policy_kit::scenario::{Brief, Peer, Request, Unit, Units};
 use serde_json::Value;
 
 use crate::output;
@@ -207,10 +208,40 @@ fn question(scenario: &mut Scenario, placed: &Placed, asked: &[Asked], world: &W
         exclusive: placed.choice.exclusive.clone(),
         units,
         placed: own,
+        peers: peers(placed, world).into_iter().map(Brief).collect(),
         ..Request::default()
     });
     scenario.properties = true;
     Ok(())
+}
+
+/// Groups of the sets that may be peers: those of the namespace with some label in common. By which label it is, a policy says when it
+/// is asked.
+fn peers(placed: &Placed, world: &World) -> Vec<Peer> {
+    let set = &placed.set;
+    let shares = |other: &LeaderWorkerSet| set.labels().iter().any(|(key, value)| other.labels().get(key) == Some(value));
+    let others = world.sets.iter().filter(|other| {
+        other.set.set_namespace() == set.set_namespace() && other.set.set_name() != set.set_name() && shares(&other.set)
+    });
+    others.flat_map(|other| groups_of(other, world)).collect()
+}
+
+/// The groups of a set that are somewhere or have been promised a place.
+fn groups_of(placed: &Placed, world: &World) -> Vec<Peer> {
+    let (set, holdings) = (&placed.set, holdings(placed, world));
+    let groups = placed.observed.groups(set);
+    let index_of = |holding: &Holding| -> Option<u32> {
+        holding.group.leader_pod.strip_prefix(set.set_name())?.strip_prefix('-')?.parse().ok()
+    };
+    let indices: BTreeSet<u32> = groups.keys().copied().chain(holdings.iter().filter_map(index_of)).collect();
+    let each = indices.into_iter().filter_map(|index| {
+        let pods = groups.get(&index).into_iter().flat_map(|group| group.pods());
+        let nodes: Vec<String> = pods.filter_map(|(_, pod)| Bound::of(pod)).map(|bound| bound.node).collect();
+        let holding = holdings.iter().find(|holding| index_of(holding) == Some(index));
+        let name = format!("{}/{} {index}", set.set_namespace(), set.set_name());
+        (holding.is_some() || !nodes.is_empty()).then(|| peer(name, set.labels(), holding, nodes))
+    });
+    each.collect()
 }
 
 /// A pod that takes room on a node.

@@ -9,7 +9,7 @@ use muster_core::cluster::node::Facts;
 use serde_json::{Value, json};
 
 use crate::scenario::notation::taint;
-use crate::scenario::{Brief, Held, Nodes, PodKind, Quantity, Scenario, Template};
+use crate::scenario::{Brief, Held, Nodes, Peer, PodKind, Quantity, Request, Scenario, Some1, Template};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
@@ -63,6 +63,19 @@ fn held(holding: &Holding, nodes: &[Facts]) -> Option<Held> {
         shared: !holding.exclusive,
         pods: None,
     })
+}
+
+/// A group of a peer: `group` is `NAMESPACE/SET INDEX`, `nodes` are those of its bound pods, and `holding` is what it was promised.
+pub fn peer(group: String, labels: &BTreeMap<String, String>, holding: Option<&Holding>, nodes: Vec<String>) -> Peer {
+    let parts = holding.into_iter().flat_map(|holding| holding.subgroups.iter().map(|part| (&part.level, &part.domain)));
+    let whole = holding.map(|holding| (&holding.level, &holding.domain)).filter(|(level, _)| !level.is_empty());
+    let mut places: Vec<String> = parts.chain(whole).map(|(key, value)| format!("{key}={value}")).collect();
+    let at = if places.len() == 1 {
+        places.pop().map(Some1::One)
+    } else {
+        Some(places).filter(|all| !all.is_empty()).map(Some1::Many)
+    };
+    Peer { group, at, nodes, labels: labels.clone() }
 }
 
 /// A kind of pod with this spec, without what placement does not look at.
@@ -153,7 +166,15 @@ pub fn anonymised(mut scenario: Scenario) -> Scenario {
     if let Some(request) = &mut scenario.request {
         let owner = request.owner.as_deref().map(|owner| group(&format!("{owner} 0")));
         request.owner = owner.and_then(|owner| Some(owner.rsplit_once(' ')?.0.to_owned()));
-        request.labels.clear();
+        only_telling_labels(request, &scenario.settings);
+        for Brief(peer) in &mut request.peers {
+            peer.group = group(&peer.group);
+            peer.at = peer.at.take().map(|at| match at {
+                Some1::One(at) => Some1::One(place(&at)),
+                Some1::Many(all) => Some1::Many(all.iter().map(|at| place(at)).collect()),
+            });
+            peer.nodes = peer.nodes.iter().map(|node| nodes.of("n", node)).collect();
+        }
         for text in &mut request.placed {
             if let Some((index, at)) = text.split_once(" @ ") {
                 *text = format!("{index} @ {}", place(at));
@@ -169,9 +190,28 @@ pub fn anonymised(mut scenario: Scenario) -> Scenario {
     scenario
 }
 
+/// Labels of a set and its peers: those that make them peers, with made-up values, and those whose values the settings name.
+fn only_telling_labels(request: &mut Request, settings: &Value) {
+    let settings = settings.to_string();
+    let is_named = |value: &str| settings.contains(&Value::from(value).to_string());
+    let own = request.labels.clone();
+    let shares = |(key, value): (&String, &String)| request.peers.iter().any(|peer| peer.0.labels.get(key) == Some(value));
+    let shared: BTreeSet<String> = own.iter().filter(|label| shares(*label)).map(|(key, _)| key.clone()).collect();
+    let mut made_up = Names::default();
+    for labels in std::iter::once(&mut request.labels).chain(request.peers.iter_mut().map(|peer| &mut peer.0.labels)) {
+        labels.retain(|key, value| shared.contains(key) || is_named(value));
+        for value in labels.values_mut().filter(|value| !is_named(value)) {
+            *value = made_up.of("label", value);
+        }
+    }
+}
+
 /// Label keys of the domains that groups have.
 fn holding_keys(scenario: &Scenario) -> BTreeSet<String> {
     let held = scenario.held.iter().map(|held| held.0.at.as_str());
+    let peers =
+        scenario.request.iter().flat_map(|request| &request.peers).flat_map(|peer| peer.0.places().iter().map(String::as_str));
+    let held = held.chain(peers);
     let placed = scenario.request.iter().flat_map(|request| &request.placed).filter_map(|text| Some(text.split_once(" @ ")?.1));
     held.chain(placed).filter_map(|at| Some(at.split_once('=')?.0.to_owned())).collect()
 }
@@ -252,6 +292,50 @@ mod tests {
         let shape = stage.request.units[0].pods[0].shape;
         assert_eq!(stage.snapshot.node_fit(shape)[..], [1, 0]);
         assert_eq!(stage.snapshot.domain_holders(muster_core::placement::LevelId(0))[..], [0, 1]);
+    }
+
+    /// Of one peer group 0 runs in rack r1, group 1 was promised r2, and group 2 is in both.
+    #[test]
+    fn peers_are_seen_as_in_the_cluster() {
+        let labels = |app: &str, part: &str| -> BTreeMap<String, String> {
+            [("app".to_owned(), app.to_owned()), ("part".to_owned(), part.to_owned())].into()
+        };
+        let mut scenario = captured();
+        let promised = Holding {
+            group: GroupId { namespace: "ml".to_owned(), leader_pod: "decode-1".to_owned() },
+            set: "decode".to_owned(),
+            level: "rack".to_owned(),
+            domain: "r2".to_owned(),
+            exclusive: false,
+            divided: false,
+            outstanding: Vec::new(),
+            pinned: Vec::new(),
+            subgroups: Vec::new(),
+        };
+        let request = scenario.request.as_mut().unwrap();
+        request.labels = labels("llm", "prefill");
+        request.peers = vec![
+            Brief(peer("ml/decode 0".to_owned(), &labels("llm", "decode"), None, vec!["a".to_owned()])),
+            Brief(peer("ml/decode 1".to_owned(), &labels("llm", "decode"), Some(&promised), Vec::new())),
+            Brief(peer("ml/decode 2".to_owned(), &labels("llm", "decode"), None, vec!["a".to_owned(), "b".to_owned()])),
+            Brief(peer("ml/other 0".to_owned(), &labels("chat", "prefill"), None, vec!["b".to_owned()])),
+        ];
+        let seen = |scenario: &Scenario| {
+            let text = scenario.to_yaml();
+            let by = |key: &str| Preparation { peers: Some(key.to_owned()), ..Preparation::default() };
+            let peers = |key| parse(&text, Path::new("x")).unwrap()[0].stage(&by(key)).unwrap().request.peers;
+            let told = |peer: &muster_core::placement::Peer| (peer.id, peer.domains[0].0);
+            (peers("app").iter().map(told).collect::<Vec<_>>(), peers("part").iter().map(told).collect::<Vec<_>>())
+        };
+        // Racks r1 and r2 are domains 0 and 1.
+        let expected = (vec![(0, 0), (1, 1), (2, u32::MAX)], vec![(0, 1)]);
+        assert_eq!(seen(&scenario), expected);
+        let hidden = anonymised(scenario);
+        assert_eq!(seen(&hidden), expected);
+        let text = hidden.to_yaml();
+        for secret in ["llm", "decode", "chat", "prefill"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::Expect;
-use super::notation::{self, Brief};
+use super::notation::{self, Brief, Some1};
 
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -423,12 +423,26 @@ impl FromStr for Where {
 pub struct Peer {
     /// `NAMESPACE/SET INDEX`.
     pub group: String,
-    /// Where all of it is; nowhere yet if absent.
+    /// Where all of it is, or the places that it is spread over; nowhere yet if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub at: Option<String>,
-    /// Labels of its set.
+    pub at: Option<Some1<String>>,
+    /// Nodes that pods of it run on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Labels of its set; if there are some, it is a peer only by the label that the policy goes by.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+impl Peer {
+    /// The places that it is in.
+    pub(crate) fn places(&self) -> &[String] {
+        match &self.at {
+            None => &[],
+            Some(Some1::One(place)) => std::slice::from_ref(place),
+            Some(Some1::Many(places)) => places,
+        }
+    }
 }
 
 impl FromStr for Peer {
@@ -437,7 +451,7 @@ impl FromStr for Peer {
     fn from_str(text: &str) -> Result<Self, String> {
         let (group, at) = notation::placed(text);
         notation::group(group)?;
-        Ok(Self { group: group.to_owned(), at: at.map(str::to_owned), labels: BTreeMap::new() })
+        Ok(Self { group: group.to_owned(), at: at.map(|at| Some1::One(at.to_owned())), ..Self::default() })
     }
 }
 

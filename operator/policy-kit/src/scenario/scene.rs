@@ -43,7 +43,7 @@ impl<'s> Scene<'s> {
         let planned = planned(scenario, request)?;
         let specs = scenario.specs(&prepared)?;
         let choice = choice(request, &sites)?;
-        enter_placed(&mut index, &sites, request, &owner, choice.exclusive.is_some())?;
+        enter_placed(&mut index, &sites, request, &owner, choice.exclusive.is_some(), &scenario.held)?;
         enter_running(&mut index, &sites, &planned, &specs, &owner)?;
         let mut needs = Vec::new();
         for unit in &planned {

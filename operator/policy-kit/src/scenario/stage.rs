@@ -1,6 +1,6 @@
 //! A scenario as the operator would see it: an index of its cluster, a view, and the request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, PodSpec};
 use muster_api::names::label;
@@ -14,7 +14,7 @@ use super::cluster::{cluster, pod, spec};
 use super::notation::{counted, demands, group, millis, placed};
 use super::scene::Scene;
 use super::sites::listed;
-use super::{Fault, Request, Scenario, Sites, Unit, Where};
+use super::{Brief, Fault, Held, Peer, Request, Scenario, Sites, Unit, Where};
 
 /// Everything that one question needs.
 #[derive(Debug)]
@@ -123,13 +123,18 @@ pub(super) fn enter_placed(
     request: &Request,
     (namespace, set): &(String, String),
     exclusive: bool,
+    held: &[Brief<Held>],
 ) -> Result<(), Fault> {
+    let held = held.iter().filter_map(|held| group(&held.0.group).ok());
+    let held: BTreeSet<GroupId> = held.map(|(namespace, set, number)| group_id(&namespace, &set, number)).collect();
     for (position, peer) in request.peers.iter().enumerate() {
         let field = format!("request.peers[{position}]");
         let (namespace, set, number) = group(&peer.0.group).map_err(|message| Fault::new(&field, message))?;
-        if let Some(at) = &peer.0.at {
+        let group = group_id(&namespace, &set, number);
+        // What `held` says of it is more.
+        if let Some(at) = peer.0.places().last().filter(|_| !held.contains(&group)) {
             let (level, domain) = sites.place(&field, at)?;
-            index.hold(holding(group_id(&namespace, &set, number), set, level, domain));
+            index.hold(holding(group, set, level, domain));
         }
     }
     for (position, text) in request.placed.iter().enumerate() {
@@ -255,18 +260,9 @@ pub(super) fn complete(
             asked.placed.push(core::Placed { id, domains });
         }
     }
-    for (position, peer) in request.peers.iter().enumerate().filter(|_| preparation.peers.is_some()) {
-        let field = format!("request.peers[{position}]");
-        let (namespace, set, id) = group(&peer.0.group).map_err(|message| Fault::new(&field, message))?;
-        let rows = match &peer.0.at {
-            Some(at) => {
-                let (key, value) = sites.place(&field, at)?;
-                rows_of(snapshot, &key, &value)
-            }
-            None => Vec::new(),
-        };
-        let (labels, domains) = (peer.0.labels.clone(), domains_around(snapshot, &rows));
-        asked.peers.push(core::Peer { owner: format!("{namespace}/{set}"), labels, id, domains });
+    let by_label = preparation.peers.as_deref();
+    for (position, peer) in request.peers.iter().enumerate().filter(|(_, peer)| is_peer(request, &peer.0, by_label)) {
+        asked.peers.push(peer_in(&format!("request.peers[{position}]"), &peer.0, snapshot, sites)?);
     }
     for (position, bad) in request.bad_nodes.iter().enumerate() {
         let field = format!("request.badNodes[{position}]");
@@ -276,6 +272,28 @@ pub(super) fn complete(
         asked.bad_nodes.push(core::BadNode { node, failures: bad.failures, age_ms: age });
     }
     Ok(())
+}
+
+/// Whether the policy gets to see it: one whose labels are told has to share the label that the policy goes by with the set.
+fn is_peer(request: &Request, peer: &Peer, by_label: Option<&str>) -> bool {
+    let Some(key) = by_label else { return false };
+    let own = request.labels.get(key);
+    peer.labels.is_empty() || own.is_none() || peer.labels.get(key) == own
+}
+
+fn peer_in(field: &str, peer: &Peer, snapshot: &Snapshot, sites: &Sites) -> Result<core::Peer, Fault> {
+    let (namespace, set, id) = group(&peer.group).map_err(|message| Fault::new(field, message))?;
+    let mut rows = Vec::new();
+    for at in peer.places() {
+        let (key, value) = sites.place(field, at)?;
+        rows.extend(rows_of(snapshot, &key, &value));
+    }
+    for (position, name) in peer.nodes.iter().enumerate() {
+        sites.has_node(&format!("{field}.nodes[{position}]"), name)?;
+        rows.extend(snapshot.node_of(name).map(|node| node.0));
+    }
+    let (labels, domains) = (peer.labels.clone(), domains_around(snapshot, &rows));
+    Ok(core::Peer { owner: format!("{namespace}/{set}"), labels, id, domains })
 }
 
 fn whereabouts(field: &str, at: &Where, size: u32, snapshot: &Snapshot, sites: &Sites) -> Result<Whereabouts, Fault> {

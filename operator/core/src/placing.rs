@@ -379,7 +379,9 @@ fn closed_to(asked: &Asked<'_>, snapshot: &Snapshot, group: u32, level: LevelId,
     let takes_leader = |position: usize| leader_fit.as_ref().is_some_and(|fit| fit.get(position).is_some_and(|slots| *slots > 0));
     let domains = explanation.domains.iter().enumerate();
     let closed = domains.filter(|(position, report)| matches!(report.verdict, Verdict::Held { .. }) || takes_leader(*position));
-    closed.map(|(_, report)| report.domain.clone()).collect()
+    // A label without a value makes no domain, but the scheduler takes it for one.
+    let empty = snapshot.has_empty_label(level).then(String::new);
+    empty.into_iter().chain(closed.map(|(_, report)| report.domain.clone())).collect()
 }
 
 /// What becomes of a group whose leader, left to the scheduler, was bound in this domain.
@@ -390,8 +392,8 @@ pub fn settle_released(index: &mut Index, set: &LeaderWorkerSet, asked: &Asked<'
         return Placement::Hold(reason("NotExclusive", "the set no longer asks for a domain of its own"));
     };
     let key = asked.view.levels.get(level.0 as usize).cloned().unwrap_or_default();
-    let Some(domain) = domain else {
-        let message = format!("the scheduler bound its leader to a node without label {key}");
+    let Some(domain) = domain.filter(|domain| !domain.is_empty()) else {
+        let message = format!("the scheduler bound its leader to a node without label {key}, or where that is empty");
         return Placement::Again(reason("NodeWithoutLabel", message));
     };
     let holding = Holding {

@@ -1,10 +1,11 @@
 //! Compiling, so that nobody notices: on threads that make way for all others, few at a time, and not for ever.
 //!
 //! A component that takes very long to compile is no rarity for somebody who wants it so. A thread can't be ended from outside;
-//! what is given up on goes on until it is done, with what is left of the machine, and counts as one of the few.
+//! what is given up on goes on until it is done, with what is left of the machine, and counts as one of the few. On a busy machine
+//! that may be a good component that was merely late, so what comes of it is kept for whoever asks again.
 
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(crate) enum CompileError {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Compiler {
     running: Arc<Running>,
+    /// By digest: what is being compiled, or was done after everybody had given up.
+    work: Arc<Mutex<HashMap<String, Arc<Work>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,28 +37,91 @@ struct Running {
     ended: Condvar,
 }
 
+/// One component on its way.
+#[derive(Debug, Default)]
+struct Work {
+    result: Mutex<Option<Result<Component, String>>>,
+    done: Condvar,
+}
+
+impl Work {
+    fn finish(&self, result: Result<Component, String>) {
+        *lock(&self.result) = Some(result);
+        self.done.notify_all();
+    }
+
+    fn is_done(&self) -> bool {
+        lock(&self.result).is_some()
+    }
+
+    fn await_for(&self, limit: Duration) -> Option<Result<Component, String>> {
+        let waited = self.done.wait_timeout_while(lock(&self.result), limit, |result| result.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+}
+
 impl Compiler {
-    /// Compiles on threads of its own, and gives up after `limit`: waiting for them, and waiting for their turn.
-    pub(crate) fn compile(&self, engine: &wasmtime::Engine, bytes: &[u8], limit: Duration) -> Result<Component, CompileError> {
+    /// Compiles on threads of its own, and gives up after `limit`: waiting for them, and waiting for their turn. Whoever asks again
+    /// for what was given up on goes on waiting for the same work, or gets what has become of it.
+    pub(crate) fn compile(
+        &self,
+        engine: &wasmtime::Engine,
+        bytes: &[u8],
+        digest: &str,
+        limit: Duration,
+    ) -> Result<Component, CompileError> {
+        let known = lock(&self.work).get(digest).cloned();
+        let work = match known {
+            Some(work) => work,
+            None => self.begin(engine, bytes, digest, limit)?,
+        };
+        let result = work.await_for(limit).ok_or(CompileError::Timeout(limit))?;
+        lock(&self.work).remove(digest);
+        result.map_err(CompileError::Failed)
+    }
+
+    /// Begins to compile, once there is a turn for it.
+    fn begin(&self, engine: &wasmtime::Engine, bytes: &[u8], digest: &str, limit: Duration) -> Result<Arc<Work>, CompileError> {
         let turn = Turn::take(&self.running, limit).ok_or(CompileError::Busy)?;
-        let (sender, receiver) = sync_channel(1);
-        let (engine, bytes) = (engine.clone(), bytes.to_vec());
-        thread::Builder::new()
-            .name("policy-compile".into())
-            .spawn(move || {
-                let compiled = in_the_background(|| Component::from_binary(&engine, &bytes));
-                drop(turn);
-                // Nobody listens any more if the time limit has passed.
-                let _ = sender.send(compiled);
-            })
-            .map_err(|error| CompileError::Failed(error.to_string()))?;
-        match receiver.recv_timeout(limit) {
-            Ok(Ok(compiled)) => compiled.map_err(|error| CompileError::Failed(format!("{error:#}"))),
-            Ok(Err(error)) => Err(CompileError::Failed(error)),
-            Err(RecvTimeoutError::Timeout) => Err(CompileError::Timeout(limit)),
-            Err(RecvTimeoutError::Disconnected) => Err(CompileError::Failed("the compiler panicked".into())),
+        let work = Arc::new(Work::default());
+        {
+            let mut all = lock(&self.work);
+            if let Some(begun) = all.get(digest) {
+                return Ok(begun.clone());
+            }
+            if all.len() > MOST {
+                // Nobody has come back for these.
+                all.retain(|_, work| !work.is_done());
+            }
+            all.insert(digest.to_owned(), work.clone());
+        }
+        let (engine, bytes, going) = (engine.clone(), bytes.to_vec(), Finishes(work.clone()));
+        let spawned = thread::Builder::new().name("policy-compile".into()).spawn(move || {
+            let compiled = in_the_background(|| Component::from_binary(&engine, &bytes));
+            drop(turn);
+            going.0.finish(compiled.and_then(|compiled| compiled.map_err(|error| format!("{error:#}"))));
+        });
+        if let Err(error) = spawned {
+            lock(&self.work).remove(digest);
+            return Err(CompileError::Failed(error.to_string()));
+        }
+        Ok(work)
+    }
+}
+
+/// Finishes the work also when the compiler panics.
+struct Finishes(Arc<Work>);
+
+impl Drop for Finishes {
+    fn drop(&mut self) {
+        if !self.0.is_done() {
+            self.0.finish(Err("the compiler panicked".into()));
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the compiler, which spreads its work over the threads of the pool that it is in.
@@ -117,12 +183,25 @@ mod tests {
         let compiler = Compiler::default();
         let engine = wasmtime::Engine::default();
         let component = wat::parse_str("(component)").unwrap();
-        assert!(compiler.compile(&engine, &component, Duration::from_secs(60)).is_ok());
+        assert!(compiler.compile(&engine, &component, "one", Duration::from_secs(60)).is_ok());
         let given_up: Vec<_> = (0..MOST).map(|_| Turn::take(&compiler.running, Duration::ZERO).unwrap()).collect();
-        let busy = compiler.compile(&engine, &component, Duration::from_millis(1));
+        let busy = compiler.compile(&engine, &component, "two", Duration::from_millis(1));
         assert!(matches!(busy, Err(CompileError::Busy)), "{busy:?}");
         drop(given_up);
-        assert!(compiler.compile(&engine, &component, Duration::from_secs(60)).is_ok());
+        assert!(compiler.compile(&engine, &component, "two", Duration::from_secs(60)).is_ok());
+    }
+
+    #[test]
+    fn what_was_given_up_on_is_not_compiled_twice_and_comes_late() {
+        let compiler = Compiler::default();
+        let engine = wasmtime::Engine::default();
+        let component = wat::parse_str("(component)").unwrap();
+        let late = compiler.compile(&engine, &component, "slow", Duration::ZERO);
+        assert!(matches!(late, Err(CompileError::Timeout(_))), "{late:?}");
+        // These bytes are never looked at: the work that was begun is for the same digest.
+        assert!(compiler.compile(&engine, b"nonsense", "slow", Duration::from_secs(60)).is_ok());
+        // And it is not kept for ever.
+        assert!(compiler.compile(&engine, b"nonsense", "slow", Duration::from_secs(60)).is_err());
     }
 
     #[test]

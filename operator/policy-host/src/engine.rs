@@ -121,7 +121,7 @@ impl Engine {
             return Ok(component);
         }
         complexity::check(bytes).map_err(CompileError::Failed)?;
-        let component = self.compiler.compile(&self.wasmtime, bytes, self.options.compile_timeout)?;
+        let component = self.compiler.compile(&self.wasmtime, bytes, digest, self.options.compile_timeout)?;
         if let Some(cache) = &self.cache {
             cache.store(&self.wasmtime, digest, &component);
         }

@@ -57,8 +57,8 @@ pub enum LoadError {
     /// The component is not valid, or uses parts of WebAssembly that are off.
     #[error("the component does not compile: {0}")]
     Compile(String),
-    /// Compiling took too long.
-    #[error("the component did not compile within {0:?}")]
+    /// Compiling took too long. It goes on, and whoever loads the same component again gets what comes of it.
+    #[error("the component did not compile within {0:?}; that goes on in the background")]
     CompileTimeout(Duration),
     /// Others are being compiled, or were given up on and are still running.
     #[error("too many other components are being compiled")]
@@ -137,7 +137,9 @@ impl LoadError {
             Self::Compile(_) => {
                 Some("check it with `wasm-tools validate`; threads, GC, exceptions, 64-bit memories and async are off".into())
             }
-            Self::CompileTimeout(_) => Some("make the component smaller, or raise the operator's limit".into()),
+            Self::CompileTimeout(_) => Some(
+                "try again later, make the component smaller, or raise the chart's value policyHost.compileTimeoutSeconds".into(),
+            ),
             Self::CompileBusy => Some("it is tried again later".into()),
             Self::Link(_) => Some("build it against the wit/policy.wit of this operator".into()),
             Self::Schema(_) => Some("correct the schema in the policy, or let `describe` answer with an empty one".into()),

@@ -38,6 +38,8 @@ const BETWEEN_TELLINGS: Duration = Duration::from_secs(2);
 const MAX_MESSAGE_BYTES: usize = 4000;
 /// Reason of a policy whose component has to wait until others are compiled.
 const BUSY: &str = "CompilerBusy";
+/// Reason of a policy whose component was not compiled in time, but may be when it is looked at again.
+const LATE: &str = "CompileTimeout";
 
 /// One of the two kinds of policy.
 trait Kind: 'static {
@@ -234,8 +236,9 @@ async fn load<K: Kind>(
         Err(fault) => (Err(fault), artifact),
         Ok(bytes) => (component::<K>(cx, &spec, bytes.clone()).await, Some(muster_policy_host::digest(&bytes))),
     };
-    // What only lacks its turn to be compiled is tried again.
-    let origin = if loaded.as_ref().is_err_and(|fault| fault.reason == BUSY) { source::Origin::Missing } else { origin };
+    // What only lacks its turn to be compiled, or is late, is tried again.
+    let comes_later = |fault: &Fault| [BUSY, LATE].contains(&fault.reason);
+    let origin = if loaded.as_ref().is_err_and(comes_later) { source::Origin::Missing } else { origin };
     let old = before.and_then(|before| before.component.clone());
     let (component, failed) = match loaded {
         Ok(component) => (Some(component), None),
@@ -272,6 +275,7 @@ async fn component<K: Kind>(cx: &Context, spec: &PolicySpec, bytes: Arc<[u8]>) -
     };
     let (condition, reason) = match &error {
         LoadError::CompileBusy => ("Compiled", BUSY),
+        LoadError::CompileTimeout(_) => ("Compiled", LATE),
         error => condition_of(error.step()),
     };
     let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();

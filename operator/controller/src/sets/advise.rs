@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
@@ -284,7 +285,9 @@ impl Advising<'_> {
                     Said::Native { observed } => {
                         let native = natively();
                         let observed = observed.iter().flatten();
-                        advised.notes.extend(observed.filter_map(|step| observed_step(policy, step, &native)));
+                        let groups = self.observed.groups(self.set);
+                        let leader = |step: &startup::Step| groups.get(&step.group)?.leader;
+                        advised.notes.extend(observed.filter_map(|step| observed_step(policy, step, &native, leader(step))));
                         native
                     }
                     Said::Hold(_) => Vec::new(),
@@ -314,11 +317,12 @@ impl Advising<'_> {
 }
 
 /// What a policy that is only observed would have admitted, where that is something else.
-fn observed_step(policy: &str, step: &startup::Step, native: &[startup::Step]) -> Option<Note> {
+fn observed_step(policy: &str, step: &startup::Step, native: &[startup::Step], leader: Option<&Pod>) -> Option<Note> {
     let as_is = native.iter().find(|native| native.group == step.group).filter(|native| native.admit != step.admit)?;
     let (group, admit, reason) = (step.group, step.admit, &step.reason.message);
     let text = format!("{policy} would have admitted {admit} pods of group {group} instead of {}: {reason}", as_is.admit);
-    Some(Note::normal(event::POLICY_OBSERVED, "Ask", text))
+    let note = Note::normal(event::POLICY_OBSERVED, "Ask", text);
+    Some(leader.map_or(note.clone(), |leader| note.about(leader)))
 }
 
 /// A panic in the host is a bug of ours; the set gets the native rule and the log gets the panic.

@@ -35,6 +35,7 @@ pub(super) struct Consulting<'a> {
 /// The operator on the way along a set's chain.
 struct Operator<'a> {
     consulting: &'a Consulting<'a>,
+    questions: &'a [Question<'a>],
     advised: &'a mut Advised,
 }
 
@@ -52,7 +53,12 @@ impl Guide for Operator<'_> {
     }
 
     fn observed(&mut self, policy: &str, snapshot: &Snapshot, answers: &[Answer]) {
-        self.advised.notes.extend(answers.iter().map(|answer| observed_note(policy, snapshot, answer)));
+        self.advised.notes.extend(answers.iter().map(|answer| {
+            let leader = self.questions.iter().find(|question| question.group == answer.unit).map(|question| question.leader);
+            let note = observed_note(policy, snapshot, answer);
+            // Each group's own event: those about the same object that differ in words alone are counted as one.
+            leader.map_or(note.clone(), |leader| note.about(leader))
+        }));
     }
 
     fn settle(
@@ -70,7 +76,8 @@ impl Guide for Operator<'_> {
 impl Consulting<'_> {
     /// Asks the set's policies in their order, or the native rule, and commits what passes the check.
     pub(super) async fn consult(&self, asked: &Asked<'_>, advised: &mut Advised) -> Settled {
-        walk(&mut Operator { consulting: self, advised }, &self.choice.placement, asked).await
+        let mut operator = Operator { consulting: self, questions: asked.questions, advised };
+        walk(&mut operator, &self.choice.placement, asked).await
     }
 
     /// Node label keys that any policy of the chain reads.

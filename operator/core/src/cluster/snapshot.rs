@@ -212,6 +212,12 @@ impl Snapshot {
         self.0.nodes.get(node.0)?.facts.labels.get(key).map(String::as_str)
     }
 
+    /// Whether some node has the level's label with nothing in it.
+    pub(crate) fn has_empty_label(&self, level: LevelId) -> bool {
+        let Some(level) = self.level(level).filter(|level| level.unlabelled > 0) else { return false };
+        self.0.nodes.iter().any(|node| node.facts.labels.get(&level.key).is_some_and(String::is_empty))
+    }
+
     /// The level of that label key, if the view has it.
     pub fn level_of(&self, key: &str) -> Option<LevelId> {
         let position = self.levels().iter().position(|level| level == key)?;

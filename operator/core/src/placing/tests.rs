@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::cluster::tests::{POOL, POOLS, cluster, pods, unit, view};
+use crate::cluster::tests::{POOL, POOLS, cluster, holding, node, pods, shape, unit, view};
 use crate::placement::{DomainId, Place};
 
 fn says(unit: u32, decision: Decision) -> Answer {
@@ -45,4 +45,22 @@ fn an_answer_is_put_into_words_with_names() {
     assert_eq!(words(within(9)), "put group 3 in a domain that does not exist: it fits there");
     assert_eq!(words(Decision::Pinned(vec![NodeId(1), NodeId(0)])), "pinned group 3 to n2, n1: it fits there");
     assert_eq!(words(Decision::Hold { retry_ms: 5 }), "had group 3 wait: it fits there");
+}
+
+#[test]
+fn a_released_leader_keeps_out_of_domains_of_others_and_off_nodes_whose_label_is_empty() {
+    let mut index = cluster(&[("n1", "a"), ("n2", "b"), ("n3", "")]);
+    index.hold(holding("other", 0, "a", vec![(shape(8), 1)]));
+    let closed = |index: &mut Index| {
+        let request = Request { exclusive: Some(POOLS), units: vec![unit(0, &[pods(0, 1), pods(0, 1)])], ..Request::default() };
+        let asked = Asked { questions: &[], view: view(), request };
+        let snapshot = index.snapshot(view());
+        let (level, explanation) = explain(&asked, &snapshot, 0).unwrap();
+        closed_to(&asked, &snapshot, 0, level, &explanation)
+    };
+    assert_eq!(closed(&mut index), ["a", "b"]);
+    let mut empty = node("n3", "");
+    empty.metadata.labels.get_or_insert_default().insert(POOL.to_owned(), String::new());
+    index.apply_node(&empty);
+    assert_eq!(closed(&mut index), ["", "a", "b"]);
 }

@@ -1,8 +1,8 @@
 //! What is wrong with a policy is said on its object: at which step, and what to do about it.
 
-use anyhow::Result;
-use muster_cluster::{Cluster, Namespace};
-use muster_e2e::{Policy, Set, Site, await_ready, decider, message, verdict, verdicts};
+use anyhow::{Result, ensure};
+use muster_cluster::{Cluster, Namespace, eventually};
+use muster_e2e::{PATIENCE, Policy, Set, Site, await_ready, decider, message, verdict, verdicts};
 use muster_guests::{Guest, startup, text};
 use serde_json::{Value, json};
 
@@ -138,4 +138,25 @@ async fn two_sources_are_one_too_many() {
     let (verdicts, message) = refused(&namespace, &json!({ "source": source })).await.unwrap();
     assert_eq!(verdicts[0], "Fetched=False");
     assert_eq!(message, "spec.source.configMap: Forbidden: builtIn is set too; a policy has exactly one source");
+}
+
+#[tokio::test]
+async fn a_deleted_policy_leaves_no_metrics() {
+    let namespace = &namespace().await;
+    let policy = Policy::create(namespace, &node_pool("example.com/pool")).await.unwrap();
+    policy.await_ready("True").await.unwrap();
+    let await_metrics = |wanted: bool| async move {
+        eventually(PATIENCE, || async {
+            let metrics = Cluster::shared().await.operator().metrics().await?;
+            let label = format!("policy=\"{}\"", namespace.name());
+            let counted: Vec<&str> = metrics.lines().filter(|line| line.contains(&label)).collect();
+            ensure!(counted.is_empty() != wanted, "wanted: {wanted}, counted: {counted:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    await_metrics(true).await;
+    policy.delete().await.unwrap();
+    await_metrics(false).await;
 }

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use muster_api::conditions::PLACEMENT_PENDING;
-use muster_cluster::Cluster;
+use muster_cluster::{Cluster, PATIENCE, eventually};
 use muster_e2e::{Set, Site, await_condition, await_ready};
 use serde_json::Value;
 
@@ -64,6 +64,32 @@ async fn a_person_sees_what_runs_what_waits_and_why() {
     assert_eq!(lines[0], site.key());
     assert!(lines[1].starts_with("a  ") && lines[2].starts_with("b  "), "{map}");
     assert!(lines[1..3].iter().all(|line| line.contains(&format!("{}/serve-", site.name()))), "{map}");
+}
+
+#[tokio::test]
+async fn what_a_policy_is_missing_for_is_explained_and_so_are_nodes_that_got_another_label() {
+    let mut site = Site::new("tool").await.unwrap();
+    site.pool("a", 2).await.unwrap();
+    let set = Set::new("serve").groups(1, 2).on(&site, 8).exclusive(site.key());
+    site.apply(&set.clone().manifest()).await.unwrap();
+    await_ready(&site, "serve").await.unwrap();
+    let cluster = Cluster::shared().await;
+    let label = format!("{}=renamed", site.key());
+    cluster.kubectl(&["label", "node", "--selector", &format!("{}=a", site.key()), "--overwrite", &label]).await.unwrap();
+    let explained = muster(&site, &["explain", "serve"]).await.unwrap();
+    assert!(explained.contains(&format!("has got the label {label}")), "{explained}");
+
+    let other = Set::new("other").groups(1, 2).on(&site, 8).annotated("muster.dev/placement-policy", "tool-nobodys");
+    site.apply(&other.manifest()).await.unwrap();
+    await_condition(&site, "other", PLACEMENT_PENDING, "True").await.unwrap();
+    eventually(PATIENCE, || async {
+        let explained = muster(&site, &["explain", "other"]).await.unwrap();
+        let said = "group 0 waiting: there is no PlacementPolicy \"tool-nobodys\"; create it";
+        anyhow::ensure!(explained.starts_with(said), "{explained}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

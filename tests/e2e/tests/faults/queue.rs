@@ -16,12 +16,12 @@ async fn a_restarted_operator_gives_room_that_was_freed_while_it_was_away_to_the
         |name: &str| Set::new(name).groups(1, 2).on(&site, 8).exclusive(site.key()).annotated("muster.dev/unplaceable", "Hold");
     site.apply(&set("first").manifest()).await.unwrap();
     await_ready(&site, "first").await.unwrap();
-    // By name and by chance any of the younger ones would come first.
-    site.apply(&set("z-oldest").manifest()).await.unwrap();
-    await_condition(&site, "z-oldest", "PlacementPending", "True").await.unwrap();
+    // In the order of names, forwards or backwards, one of the younger ones would come first.
+    site.apply(&set("m-oldest").manifest()).await.unwrap();
+    await_condition(&site, "m-oldest", "PlacementPending", "True").await.unwrap();
     // Creation times have whole seconds.
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    let younger = ["a", "b", "c", "d", "e"];
+    let younger = ["a", "b", "c", "x", "y", "z"];
     for name in younger {
         site.apply(&set(name).manifest()).await.unwrap();
         await_condition(&site, name, "PlacementPending", "True").await.unwrap();
@@ -31,7 +31,7 @@ async fn a_restarted_operator_gives_room_that_was_freed_while_it_was_away_to_the
     site.kubectl(&["delete", "leaderworkerset", "first", "--cascade=foreground"]).await.unwrap();
     cluster.operator().resume().unwrap();
 
-    await_ready(&site, "z-oldest").await.unwrap();
+    await_ready(&site, "m-oldest").await.unwrap();
     for name in younger {
         let unbound = |leader: &Pod| leader.spec.as_ref().is_some_and(|spec| spec.node_name.is_none());
         assert!(leaders(&site, name).await.unwrap().values().all(unbound), "{name} was placed");

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use super::packing::{Claims, Wanted};
+use super::rows::count;
 use super::snapshot::Snapshot;
 use crate::placement::{Demand, DomainId, LevelId, Place, ShapeId};
 
@@ -57,7 +58,7 @@ struct Slots {
 impl Slots {
     fn of(snapshot: &Snapshot, level: LevelId, pods: &[Demand], wanted: &Wanted) -> Self {
         let columns = wanted.each.iter().map(|(shape, pods)| (snapshot.domain_fit(level, id(*shape)), *pods)).collect();
-        let Some((bulk, count)) = wanted.bulk() else { return Self { columns, bulk: None, most: 0, exact: None } };
+        let Some((bulk, bulk_pods)) = wanted.bulk() else { return Self { columns, bulk: None, most: 0, exact: None } };
         let slots = snapshot.node_fit(id(bulk));
         let shapes = &snapshot.view().shapes;
         // No pod costs more than the node has on which it is.
@@ -77,7 +78,7 @@ impl Slots {
             }
             _ => None,
         };
-        Self { columns, bulk: Some((snapshot.domain_fit(level, id(bulk)), count)), most, exact }
+        Self { columns, bulk: Some((snapshot.domain_fit(level, id(bulk)), bulk_pods)), most, exact }
     }
 
     /// The domain, unless it can't have room.
@@ -115,5 +116,5 @@ impl Iterator for Best<'_> {
 }
 
 fn id(shape: usize) -> ShapeId {
-    ShapeId(u32::try_from(shape).unwrap_or(u32::MAX))
+    ShapeId(count(shape))
 }

@@ -15,7 +15,7 @@ use super::holders::{Sitting, Survey, bound_rows};
 use super::ledger::{GroupId, Held, Ledger};
 use super::level::{Level, Numbers};
 use super::packing::Claims;
-use super::reserve::{Promised, reserve};
+use super::reserve::{Promised, nodes_with, reserve};
 use super::rows::Rows;
 use super::snapshot::View;
 
@@ -97,12 +97,12 @@ impl Derived {
         }
     }
 
-    /// Brings these levels, those of holdings and all seats up to date.
-    pub(crate) fn catch_up(&mut self, levels: &[String], sources: &Sources) -> HeldLevels {
+    /// Brings the levels of holdings and all seats up to date.
+    pub(crate) fn catch_up(&mut self, sources: &Sources) -> HeldLevels {
         // Names of domains that nobody has any more: with them goes all that they are numbers for.
         self.levels.retain(|_, known| known.numbers.len() <= 4 * known.level.len() + SPARE_NUMBERS);
         self.sitting.retain(|key, _| self.levels.contains_key(key));
-        let keys: BTreeSet<String> = levels.iter().chain(self.sitting.keys()).cloned().collect();
+        let keys: Vec<String> = self.sitting.keys().cloned().collect();
         keys.iter().for_each(|key| drop(self.level(key, &sources.nodes)));
         let held = sources.ledger.levels().map(|key| (key.clone(), self.level(key, &sources.nodes))).collect();
         self.follow_groups(&held, sources);
@@ -113,7 +113,7 @@ impl Derived {
     fn forget_changes(&mut self, sources: &Sources) {
         self.levels.retain(|_, known| known.seen > 0);
         self.sitting.retain(|key, _| self.levels.contains_key(key));
-        let held_levels = self.catch_up(&[], sources);
+        let held_levels = self.catch_up(sources);
         self.reserve_promised(&held_levels, sources);
         let (promised, seen) = &mut self.promised;
         self.fits.catch_up(&sources.nodes.with(&promised.different), &self.changes);
@@ -193,7 +193,7 @@ impl Derived {
         sitting
     }
 
-    /// Looks again where the groups sit that have moved, or that nodes have moved under. All levels are up to date.
+    /// Looks again where the groups sit that have moved, or that nodes have moved under. Their levels are up to date.
     fn follow_groups(&mut self, levels: &HeldLevels, sources: &Sources) {
         let new = std::mem::replace(&mut self.seated, self.changes.len())..self.changes.len();
         if !self.sitting.is_empty() {
@@ -212,17 +212,6 @@ impl Derived {
             }
         }
     }
-}
-
-/// The node table with claims taken and avoided nodes out of use.
-pub(crate) fn nodes_with(mut nodes: Rows, claims: &Claims, avoided: &BTreeSet<u32>) -> Rows {
-    for (row, claimed) in claims.iter().filter(|(_, claimed)| !claimed.is_empty()) {
-        nodes.differ(*row).used.add(claimed, 1);
-    }
-    for row in avoided {
-        nodes.differ(*row).avoided = true;
-    }
-    nodes
 }
 
 /// The groups that may sit elsewhere because of nodes that came, went or got other labels of keys that are `seen`: those with pods

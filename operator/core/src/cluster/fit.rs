@@ -52,7 +52,7 @@ impl Fits {
     }
 
     /// Slots of the shape by row. `changes` are all since they were last forgotten.
-    pub(crate) fn column(&mut self, shape: &Shape, nodes: &Rows, changes: &[Change]) -> Arc<[u32]> {
+    fn column(&mut self, shape: &Shape, nodes: &Rows, changes: &[Change]) -> Arc<[u32]> {
         self.now += 1;
         let now = self.now;
         if let Some(column) = self.columns.get_mut(shape) {
@@ -84,33 +84,33 @@ fn count(mut slots: Arc<[u32]>, shape: &Shape, nodes: &Rows, rows: &BTreeSet<u32
 
 impl Column {
     fn follow(&mut self, shape: &Shape, nodes: &Rows, changes: &[Change]) {
-        let touched: BTreeSet<u32> = if changes.iter().any(Change::moves_rows) {
+        if changes.iter().any(Change::moves_rows) {
             let mut slots = self.slots.to_vec();
-            let touched = shift(&mut slots, changes);
+            for change in changes {
+                match change {
+                    Change::Room(_) | Change::Facts { .. } => {}
+                    Change::Came { row, .. } => slots.insert(*row as usize, 0),
+                    Change::Gone { row, .. } => {
+                        slots.remove(*row as usize);
+                    }
+                }
+            }
             self.slots = slots.into();
-            touched
-        } else {
-            changes
-                .iter()
-                .filter_map(|change| if let Change::Room(row) | Change::Facts { row, .. } = change { Some(*row) } else { None })
-                .collect()
-        };
-        self.slots = count(std::mem::take(&mut self.slots), shape, nodes, &touched);
+        }
+        self.slots = count(std::mem::take(&mut self.slots), shape, nodes, &touched(changes));
     }
 }
 
-/// Moves the slots as the rows have moved; which rows, of those that there are now, must be counted again.
-fn shift(slots: &mut Vec<u32>, changes: &[Change]) -> BTreeSet<u32> {
-    let mut touched: BTreeSet<u32> = BTreeSet::new();
+/// Which rows, of those that there are now, must be counted again.
+fn touched(changes: &[Change]) -> BTreeSet<u32> {
+    let mut touched = BTreeSet::new();
     for change in changes {
         change.shift(&mut touched);
         match change {
-            Change::Room(row) | Change::Facts { row, .. } => drop(touched.insert(*row)),
-            Change::Came { row, .. } => {
-                slots.insert(*row as usize, 0);
+            Change::Room(row) | Change::Facts { row, .. } | Change::Came { row, .. } => {
                 touched.insert(*row);
             }
-            Change::Gone { row, .. } => drop(slots.remove(*row as usize)),
+            Change::Gone { .. } => {}
         }
     }
     touched

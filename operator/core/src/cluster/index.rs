@@ -10,12 +10,12 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::amounts::Amounts;
 use super::changes::Change;
-use super::derived::{Derived, Sources, nodes_with};
+use super::derived::{Derived, Sources};
 use super::holders::Kept;
 use super::ledger::{GroupId, Held, Holding, PodFacts};
 use super::node::{Facts, Node};
 use super::past::{Failures, Past};
-use super::reserve::{own_use, reserve};
+use super::reserve::{nodes_with, own_use, reserve};
 use super::rows::Rows;
 use super::snapshot::{Frozen, Lazy, Snapshot, View};
 use crate::instructions::Instructions;
@@ -270,7 +270,7 @@ impl Index {
     fn freeze(&mut self, view: View, only: Option<&[u32]>) -> Snapshot {
         let generation = self.generation;
         let sources = &self.sources;
-        let held_levels = self.derived.catch_up(&view.levels, sources);
+        let held_levels = self.derived.catch_up(sources);
         let mut claims = own_use(&sources.ledger, &view.for_groups, &sources.nodes);
         let avoided = avoided(&view, &sources.nodes);
         let (nodes, fit) = match only {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::changes::Change;
 use super::node::Facts;
-use super::rows::Rows;
+use super::rows::{Rows, count};
 use crate::placement::DomainId;
 
 /// Numbers for the names of one level's domains that stay the same whatever domains come and go. A domain that does not exist has
@@ -18,7 +18,7 @@ impl Numbers {
         if let Some(number) = self.0.get(name) {
             return *number;
         }
-        let number = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        let number = count(self.0.len());
         self.0.insert(name.into(), number);
         number
     }
@@ -198,8 +198,4 @@ fn value<'a>(facts: &'a Facts, key: &str) -> Option<&'a str> {
 
 fn renumber(of_node: &mut [u32], number: impl Fn(u32) -> u32) {
     of_node.iter_mut().filter(|domain| **domain != DomainId::NONE.0).for_each(|domain| *domain = number(*domain));
-}
-
-fn count(positions: usize) -> u32 {
-    u32::try_from(positions).unwrap_or(u32::MAX)
 }

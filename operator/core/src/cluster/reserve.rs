@@ -25,6 +25,17 @@ pub(crate) fn own_use(ledger: &Ledger, own: &BTreeSet<GroupId>, nodes: &Rows) ->
     given_back
 }
 
+/// The node table with claims taken and avoided nodes out of use.
+pub(crate) fn nodes_with(mut nodes: Rows, claims: &Claims, avoided: &BTreeSet<u32>) -> Rows {
+    for (row, claimed) in claims.iter().filter(|(_, claimed)| !claimed.is_empty()) {
+        nodes.differ(*row).used.add(claimed, 1);
+    }
+    for row in avoided {
+        nodes.differ(*row).avoided = true;
+    }
+    nodes
+}
+
 /// What all promises together take, kept while nothing that matters to it changes.
 #[derive(Debug, Default)]
 pub(crate) struct Promised {
@@ -47,8 +58,7 @@ impl Promised {
             });
         }
         looked_at.extend(claims.keys());
-        let mut with = nodes.clone();
-        claims.iter().for_each(|(row, claimed)| with.differ(*row).used.add(claimed, 1));
+        let with = nodes_with(nodes.clone(), &claims, &BTreeSet::new());
         Self { version: ledger.promises(), claims, different: Arc::clone(with.different()), looked_at }
     }
 

@@ -123,7 +123,7 @@ impl Rows {
 
     /// Where the chunks start from this one on.
     fn count_from(&mut self, chunk: usize) {
-        let mut row = if chunk < self.starts.len() { self.starts[chunk] } else { self.len };
+        let mut row = self.starts[chunk];
         self.starts.truncate(chunk);
         for chunk in self.chunks.iter().skip(chunk) {
             self.starts.push(row);
@@ -133,7 +133,8 @@ impl Rows {
     }
 }
 
-fn count(positions: usize) -> u32 {
+/// A number of positions as ids count; there are never more.
+pub(super) fn count(positions: usize) -> u32 {
     u32::try_from(positions).unwrap_or(u32::MAX)
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::ledger::SubgroupId;
 use super::packing::{Claims, Packing, Room};
+use super::rows::count;
 use super::snapshot::Snapshot;
 use crate::placement::{Demand, DomainId, LevelId, Place, Subgroup, Unit};
 
@@ -260,10 +261,6 @@ impl Seating<'_> {
         let beside = domains.iter().position(|own| Some(*own) == domain);
         beside.map_or(LeaderSeat::On(row), LeaderSeat::Beside)
     }
-}
-
-fn count(positions: usize) -> u32 {
-    u32::try_from(positions).unwrap_or(u32::MAX)
 }
 
 /// Packs the pods and adds them to `all`; `None` if they don't fit.

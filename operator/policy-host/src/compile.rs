@@ -143,8 +143,7 @@ struct Turn(Arc<Running>);
 
 impl Turn {
     fn take(running: &Arc<Running>, patience: Duration) -> Option<Self> {
-        let count = running.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = running.ended.wait_timeout_while(count, patience, |count| *count >= MOST);
+        let waited = running.ended.wait_timeout_while(lock(&running.count), patience, |count| *count >= MOST);
         let (mut count, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {
             return None;
@@ -156,7 +155,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *lock(&self.0.count) -= 1;
         self.0.ended.notify_one();
     }
 }

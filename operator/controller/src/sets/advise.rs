@@ -321,8 +321,17 @@ fn observed_step(policy: &str, step: &startup::Step, native: &[startup::Step], l
     let as_is = native.iter().find(|native| native.group == step.group).filter(|native| native.admit != step.admit)?;
     let (group, admit, reason) = (step.group, step.admit, &step.reason.message);
     let text = format!("{policy} would have admitted {admit} pods of group {group} instead of {}: {reason}", as_is.admit);
+    Some(observed_note(text, leader))
+}
+
+/// What a policy that is only observed would have done for the group of this leader. Each group has an event of its own: those about
+/// the same object that differ in words alone are counted as one.
+pub(super) fn observed_note(text: String, leader: Option<&Pod>) -> Note {
     let note = Note::normal(event::POLICY_OBSERVED, "Ask", text);
-    Some(leader.map_or(note.clone(), |leader| note.about(leader)))
+    match leader {
+        Some(leader) => note.about(leader),
+        None => note,
+    }
 }
 
 /// A panic in the host is a bug of ours; the set gets the native rule and the log gets the panic.

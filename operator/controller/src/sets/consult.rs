@@ -18,7 +18,7 @@ use muster_core::placing::{self, Asked, PeerSet, Settled};
 use muster_core::plan::Note;
 use muster_policy_host::Preparation;
 
-use super::advise::{Advised, unless_panicked};
+use super::advise::{Advised, observed_note, unless_panicked};
 use crate::caches::SetRef;
 use crate::context::Context;
 use crate::policies::{Trouble, ask as ask_policy};
@@ -55,9 +55,7 @@ impl Guide for Operator<'_> {
     fn observed(&mut self, policy: &str, snapshot: &Snapshot, answers: &[Answer]) {
         self.advised.notes.extend(answers.iter().map(|answer| {
             let leader = self.questions.iter().find(|question| question.group == answer.unit).map(|question| question.leader);
-            let note = observed_note(policy, snapshot, answer);
-            // Each group's own event: those about the same object that differ in words alone are counted as one.
-            leader.map_or(note.clone(), |leader| note.about(leader))
+            observed_note(format!("{policy} would have {}", placing::in_words(snapshot, answer)), leader)
         }));
     }
 
@@ -213,9 +211,4 @@ impl Consulting<'_> {
         settled.held.append(&mut own.held);
         answered
     }
-}
-
-fn observed_note(policy: &str, snapshot: &Snapshot, answer: &Answer) -> Note {
-    let text = format!("{policy} would have {}", placing::in_words(snapshot, answer));
-    Note::normal(event::POLICY_OBSERVED, "Ask", text)
 }

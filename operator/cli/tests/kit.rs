@@ -98,6 +98,10 @@ fn a_run_shows_decisions_and_what_the_operator_makes_of_them() {
         (&"within".into(), &"rack=r1".into(), &Value::Null)
     );
     assert!(report["cost"]["micros"].as_f64().unwrap() > 0.0);
+    let count = report["cost"]["instructions"].as_u64().unwrap();
+    let (good, printed, complaint) = desk.muster(&["run", "first.wasm", "--scenario", "case.yaml"]);
+    // The same, however long each of the two runs took.
+    assert!(count > 0 && good && printed.ends_with(&format!(", instructions {count}\n")), "{count}: {printed}{complaint}");
     let (good, printed, complaint) = desk.muster(&["run", "second.wasm", "--scenario", "case.yaml"]);
     assert!(!good && printed.contains("refused: unit 0: example.com/rack=r2 has room for 1 of 2 pods"), "{printed}");
     assert_eq!(complaint, "error: the operator would refuse answers\n");
@@ -171,6 +175,32 @@ fn a_bench_holds_its_budget_or_fails() {
     let over =
         complaint.lines().any(|line| line.starts_with("error: over budget: p50 ") && line.ends_with("(20 nodes, 2 units)"));
     assert!(!good && over, "{complaint}");
+}
+
+#[test]
+fn a_bench_counts_instructions_and_holds_them_to_a_budget() {
+    let desk = Desk::new();
+    // Answers as the first, after a thousand turns of a loop.
+    let turns =
+        "(local $n i32) (loop $on (br_if $on (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000))))";
+    desk.write("slow.wasm", Guest::that(&format!("{turns} (i32.const 480)")).component());
+    desk.write("quick.wasm", Guest::that("(i32.const 480)").component());
+    let args = |policy| ["bench", policy, "--nodes", "20", "--units", "1", "--calls", "2", "-o", "json"];
+    let count = |policy| desk.json(&args(policy))[0]["instructions"].as_u64().unwrap();
+    let (slow, quick) = (count("slow.wasm"), count("quick.wasm"));
+    assert_eq!((slow - quick, count("slow.wasm")), (7000, slow));
+    let args = ["bench", "first.wasm", "--nodes", "20", "--units", "1", "--calls", "2"];
+    let (good, printed, _) = desk.muster(&[&args[..], &["--compare", "second.wasm", "--budget", "instructions=1K"]].concat());
+    let rows: Vec<&str> = printed.lines().collect();
+    assert!(good && rows[0].trim_end().ends_with("P50 RATIO  INSTRUCTIONS RATIO"), "{printed}");
+    // The two differ in one constant.
+    assert!(rows[2].trim_end().ends_with("1.00"), "{printed}");
+    let (good, _, complaint) = desk.muster(&[&args[..], &["--budget", "instructions=10"]].concat());
+    let over = complaint.lines().last().unwrap();
+    assert!(
+        !good && over.starts_with("error: over budget: instructions ") && over.ends_with(" > 10 (20 nodes, 1 units)"),
+        "{over}"
+    );
 }
 
 #[test]

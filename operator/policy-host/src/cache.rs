@@ -154,4 +154,15 @@ mod tests {
         config.cranelift_nan_canonicalization(true);
         assert!(cache.load(&wasmtime::Engine::new(&config).unwrap(), DIGEST).is_none());
     }
+
+    #[test]
+    fn code_that_counts_and_code_that_does_not_are_kept_side_by_side() {
+        let engine = |counts| wasmtime::Engine::new(&crate::engine::config(None, counts)).unwrap();
+        let (folder, wat) = (tempfile::tempdir().unwrap(), wat::parse_str("(component)").unwrap());
+        let cache = Cache::open(CacheOptions { folder: folder.path().join("cache"), max_bytes: 1 << 20 }).unwrap();
+        cache.store(&engine(true), DIGEST, &Component::new(&engine(true), &wat).unwrap());
+        assert!(cache.load(&engine(false), DIGEST).is_none());
+        cache.store(&engine(false), DIGEST, &Component::new(&engine(false), &wat).unwrap());
+        assert!(cache.load(&engine(true), DIGEST).is_some() && cache.load(&engine(false), DIGEST).is_some());
+    }
 }

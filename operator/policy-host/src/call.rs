@@ -39,6 +39,9 @@ pub struct CallOutcome<T> {
     pub instantiate: Duration,
     /// Most linear memory that the call had, in bytes.
     pub peak_memory: usize,
+    /// WebAssembly instructions of a call that came to its end, making the instance included: the same for the same question on
+    /// every machine. Bytes that are copied or filled by one instruction count as one each. Only from an engine that [counts](crate::EngineOptions::count_instructions).
+    pub instructions: Option<u64>,
     /// What the policy wrote to its log, within the budget.
     pub logs: Vec<LogLine>,
     /// Lines past the budget.

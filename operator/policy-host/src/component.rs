@@ -19,7 +19,7 @@ use crate::convert;
 use crate::engine::Engine;
 use crate::load::{self, LoadError, Loaded};
 use crate::slots::{Busy, Pace, Slot};
-use crate::store::{HostState, Limits, store};
+use crate::store::{HostState, Limits, instructions, store};
 
 /// Who a policy says it is.
 #[derive(Debug, Clone)]
@@ -143,18 +143,11 @@ fn in_slot<W: World, T>(
         .and_then(|instance| ask(&mut store, &instance).map_err(|error| CallError::from_engine(&error, limits, Phase::Call)));
     let duration = started.elapsed();
     slot.took(duration);
-    outcome(store.into_data(), result, duration, instantiate)
-}
-
-fn outcome<T>(state: HostState, result: Result<T, CallError>, duration: Duration, instantiate: Duration) -> CallOutcome<T> {
-    CallOutcome {
-        result,
-        duration,
-        instantiate,
-        peak_memory: state.limiter.peak,
-        logs: state.log.lines,
-        logs_dropped: state.log.dropped,
-    }
+    // What a trap cuts off was not counted to its end.
+    let instructions = instructions(&store).filter(|_| result.is_ok());
+    let HostState { limiter, log, .. } = store.into_data();
+    let (logs, logs_dropped) = (log.lines, log.dropped);
+    CallOutcome { result, duration, instantiate, peak_memory: limiter.peak, instructions, logs, logs_dropped }
 }
 
 impl<T> CallOutcome<T> {
@@ -165,12 +158,12 @@ impl<T> CallOutcome<T> {
 
     fn without_call(result: Result<T, CallError>) -> Self {
         let (duration, instantiate) = (Duration::ZERO, Duration::ZERO);
-        Self { result, duration, instantiate, peak_memory: 0, logs: Vec::new(), logs_dropped: 0 }
+        Self { result, duration, instantiate, peak_memory: 0, instructions: None, logs: Vec::new(), logs_dropped: 0 }
     }
 
     fn and_then<U>(self, next: impl FnOnce(T) -> Result<U, CallError>) -> CallOutcome<U> {
-        let Self { result, duration, instantiate, peak_memory, logs, logs_dropped } = self;
-        CallOutcome { result: result.and_then(next), duration, instantiate, peak_memory, logs, logs_dropped }
+        let Self { result, duration, instantiate, peak_memory, instructions, logs, logs_dropped } = self;
+        CallOutcome { result: result.and_then(next), duration, instantiate, peak_memory, instructions, logs, logs_dropped }
     }
 }
 

@@ -33,17 +33,20 @@ pub struct EngineOptions {
     pub compile_timeout: Duration,
     /// Where compiled code is kept; nowhere when absent.
     pub cache: Option<CacheOptions>,
+    /// Whether calls say how many instructions they took. That makes other, slower code: it is for authors, never for the operator.
+    pub count_instructions: bool,
 }
 
 impl Default for EngineOptions {
     /// As many calls as there are cores, but two at least, so that there is one beside a slow one; components of 32 MiB, one
-    /// minute to compile.
+    /// minute to compile; nothing is counted.
     fn default() -> Self {
         Self {
             max_concurrent_calls: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).max(TWO),
             max_component_bytes: 32 << 20,
             compile_timeout: Duration::from_secs(60),
             cache: None,
+            count_instructions: false,
         }
     }
 }
@@ -92,11 +95,13 @@ impl Engine {
     /// When wasmtime doesn't support this machine or no thread can be started.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
         let slots = options.max_concurrent_calls.get();
-        let (wasmtime, allocation) = match wasmtime::Engine::new(&config(Some(slots))) {
+        let counts = options.count_instructions;
+        let (wasmtime, allocation) = match wasmtime::Engine::new(&config(Some(slots), counts)) {
             Ok(engine) => (engine, Allocation::Pooled),
             Err(error) => {
                 tracing::warn!(%error, slots, "no pool of memory for policies; each call asks the system for it, which is slower");
-                let engine = wasmtime::Engine::new(&config(None)).map_err(|error| EngineError::Wasmtime(format!("{error:#}")))?;
+                let engine =
+                    wasmtime::Engine::new(&config(None, counts)).map_err(|error| EngineError::Wasmtime(format!("{error:#}")))?;
                 (engine, Allocation::OnDemand)
             }
         };
@@ -130,11 +135,12 @@ impl Engine {
 }
 
 /// Engine settings. Whatever policies don't need is off: it is authority, or code that advisories are written about.
-fn config(pool: Option<usize>) -> Config {
+pub(crate) fn config(pool: Option<usize>, count_instructions: bool) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
         .epoch_interruption(true)
+        .consume_fuel(count_instructions)
         // The same input gives the same answer on every machine.
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)

@@ -80,13 +80,25 @@ impl Default for Limits {
     }
 }
 
+/// More instructions than any call lives to see: the deadline ends calls, fuel is there to be counted.
+const FUEL: u64 = u64::MAX;
+
 /// The only place that makes a store: without its limits a call would trap at once, or run for ever.
 pub(crate) fn store(engine: &Engine, limits: Limits) -> Store<HostState> {
     let mut store = Store::new(&engine.wasmtime, HostState::new(limits));
     store.limiter(|state| &mut state.limiter);
     store.set_epoch_deadline(limits.ticks());
     store.set_hostcall_fuel(MAX_ANSWER_BYTES);
+    if engine.options.count_instructions {
+        // Refused only where nothing is counted.
+        let _ = store.set_fuel(FUEL);
+    }
     store
+}
+
+/// Instructions that a store's calls took, if its engine counts them.
+pub(crate) fn instructions(store: &Store<HostState>) -> Option<u64> {
+    store.get_fuel().ok().map(|left| FUEL - left)
 }
 
 /// The host's side of one call.

@@ -1,4 +1,4 @@
-//! How long a policy's calls take, over clusters of several sizes.
+//! How long a policy's calls take, and how many instructions, over clusters of several sizes.
 
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,9 @@ pub struct Measured {
     pub instantiate: f64,
     /// Most linear memory, in bytes.
     pub peak_memory_bytes: usize,
+    /// WebAssembly instructions of one call, the same every time; none of the native rule, and none where the call failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
     /// Median of the native rule for the same question; none for a startup policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native: Option<f64>,
@@ -52,20 +55,24 @@ impl Measured {
             "p99" => Some(self.p99),
             "max" => Some(self.max),
             "instantiate" => Some(self.instantiate),
+            #[expect(clippy::cast_precision_loss, reason = "exact up to 9,007,199,254,740,992")]
+            "instructions" => self.instructions.map(|count| count as f64),
             _ => None,
         }
     }
 }
 
-/// Measures questions about `units` units in a cluster of `nodes` nodes; for a startup policy, about as many groups.
+/// Measures questions about `units` units in a cluster of `nodes` nodes; for a startup policy, about as many groups. `counting` is the
+/// same policy on an engine that counts instructions: it is asked once, and no time is taken of that.
 ///
 /// # Errors
 /// When the generated cluster can't be built, which would be a fault of the kit.
-pub fn measure(policy: &Policy, nodes: u32, units: u32, calls: u32) -> Result<Measured, Fault> {
-    if let Policy::Startup(component) = policy {
+pub fn measure(policy: &Policy, counting: &Policy, nodes: u32, units: u32, calls: u32) -> Result<Measured, Fault> {
+    if let (Policy::Startup(component), Policy::Startup(counting)) = (policy, counting) {
         let request = starting(units);
+        let instructions = counting.next(&request).instructions;
         let outcomes = repeat(calls, || component.next(&request));
-        return Ok(summary(policy, (0, units, calls), &outcomes, None));
+        return Ok(Measured { instructions, ..summary(policy, (0, units, calls), &outcomes) });
     }
     let stage = large(policy, nodes, units).stage(&policy.preparation())?;
     let outcomes = repeat(calls, || policy.place(&stage.snapshot, &stage.request));
@@ -76,7 +83,8 @@ pub fn measure(policy: &Policy, nodes: u32, units: u32, calls: u32) -> Result<Me
         micros(started.elapsed())
     });
     let native = percentile(&mut twin.collect::<Vec<_>>(), 50);
-    Ok(summary(policy, (nodes, units, calls), &outcomes, Some(native)))
+    let instructions = counting.place(&stage.snapshot, &stage.request).and_then(|outcome| outcome.instructions);
+    Ok(Measured { instructions, native: Some(native), ..summary(policy, (nodes, units, calls), &outcomes) })
 }
 
 fn repeat<T>(calls: u32, call: impl Fn() -> T) -> Vec<T> {
@@ -84,12 +92,7 @@ fn repeat<T>(calls: u32, call: impl Fn() -> T) -> Vec<T> {
     (0..calls).map(|_| call()).collect()
 }
 
-fn summary<T>(
-    policy: &Policy,
-    (nodes, units, calls): (u32, u32, u32),
-    outcomes: &[CallOutcome<T>],
-    native: Option<f64>,
-) -> Measured {
+fn summary<T>(policy: &Policy, (nodes, units, calls): (u32, u32, u32), outcomes: &[CallOutcome<T>]) -> Measured {
     let mut whole: Vec<f64> = outcomes.iter().map(|outcome| micros(outcome.duration)).collect();
     let mut instantiate: Vec<f64> = outcomes.iter().map(|outcome| micros(outcome.instantiate)).collect();
     Measured {
@@ -102,7 +105,8 @@ fn summary<T>(
         max: percentile(&mut whole, 100),
         instantiate: percentile(&mut instantiate, 50),
         peak_memory_bytes: outcomes.iter().map(|outcome| outcome.peak_memory).max().unwrap_or(0),
-        native,
+        instructions: None,
+        native: None,
         failure: outcomes.iter().find_map(|outcome| outcome.result.as_ref().err()).map(CallError::to_string),
     }
 }
@@ -141,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_native_rule_is_measured_too() {
-        let measured = measure(&Policy::Native, 100, 5, 3).unwrap();
+        let measured = measure(&Policy::Native, &Policy::Native, 100, 5, 3).unwrap();
         assert_eq!((measured.nodes, measured.units, measured.calls, measured.failure), (100, 5, 3, None));
         assert!(measured.p50 > 0.0 && measured.p50 <= measured.p99 && measured.p99 <= measured.max);
     }

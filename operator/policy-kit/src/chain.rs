@@ -238,6 +238,8 @@ impl Stage<'_> {
                 micros: sum(|cost| cost.micros),
                 instantiate_micros: sum(|cost| cost.instantiate_micros),
                 peak_memory_bytes: self.calls.iter().map(|call| call.cost.peak_memory_bytes).max().unwrap_or(0),
+                // The operator's own rule is no component and has none.
+                instructions: self.calls.iter().filter_map(|call| call.cost.instructions).reduce(|sum, own| sum + own),
             },
             failure: self.failure.clone(),
             log: self.log.clone(),

@@ -127,6 +127,25 @@ pub struct Cost {
     pub instantiate_micros: f64,
     /// Most linear memory.
     pub peak_memory_bytes: usize,
+    /// WebAssembly instructions, where they were counted: the same for the same question, whatever else the machine does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
+}
+
+impl Report {
+    /// Takes over the instructions of the same question's report from an engine that counts them. Times stay those of this one,
+    /// because counting slows calls down. What did not come out the same there (a call that was late) stays uncounted.
+    #[must_use]
+    pub fn counted(mut self, counted: &Self) -> Self {
+        if self.decisions != counted.decisions || self.failure != counted.failure {
+            return self;
+        }
+        self.cost.instructions = counted.cost.instructions;
+        for (call, counted) in self.chain.iter_mut().zip(&counted.chain) {
+            call.cost.instructions = counted.cost.instructions;
+        }
+        self
+    }
 }
 
 /// A line of the policy's log.
@@ -221,6 +240,7 @@ pub(crate) fn report<T>(scenario: &str, policy: String, outcome: CallOutcome<T>)
         micros: micros(outcome.duration),
         instantiate_micros: micros(outcome.instantiate),
         peak_memory_bytes: outcome.peak_memory,
+        instructions: outcome.instructions,
     };
     let mut log: Vec<Line> =
         outcome.logs.into_iter().map(|line| Line { level: level(line.level), message: line.message }).collect();

@@ -192,6 +192,7 @@ impl Policy {
                     duration: started.elapsed(),
                     instantiate: std::time::Duration::ZERO,
                     peak_memory: 0,
+                    instructions: None,
                     logs: Vec::new(),
                     logs_dropped: 0,
                 })

@@ -12,13 +12,17 @@ use rstest::rstest;
 use serde_json::Value;
 
 fn placement(bytes: &[u8]) -> Policy {
-    let engine = Engine::new(EngineOptions::default()).unwrap();
+    loaded(bytes, false)
+}
+
+fn loaded(bytes: &[u8], count_instructions: bool) -> Policy {
+    let engine = Engine::new(EngineOptions { count_instructions, ..EngineOptions::default() }).unwrap();
     Policy::Placement(engine.load_placement(bytes, Limits::default(), &Value::Null).unwrap())
 }
 
 fn broken(policy: &Policy) -> Vec<Verdict> {
     let effort = Effort { cases: 200, seed: 7 };
-    properties::check(policy, effort).unwrap().into_iter().filter(|verdict| verdict.broken.is_some()).collect()
+    properties::check(policy, policy, effort).unwrap().into_iter().filter(|verdict| verdict.broken.is_some()).collect()
 }
 
 #[test]
@@ -119,4 +123,19 @@ fn a_component_is_taken_apart_without_running_it() {
     assert!(anatomy.imports.contains(&"muster:policy/cluster@0.1.0".to_owned()), "{anatomy:?}");
     assert!(anatomy.producers.iter().any(|producer| producer.starts_with("processed-by: wit-component")), "{anatomy:?}");
     assert_eq!(inspect::anatomy(b"hello").unwrap_err().split(':').next(), Some("this is not WebAssembly"));
+}
+
+#[test]
+fn instructions_are_counted_beside_times_that_counting_does_not_slow_down() {
+    let guest = Guest::that(&all_into(0)).component();
+    let scenario = scenario::parse(&RACKS.replace("EXPECT", ""), Path::new("case.yaml")).unwrap().remove(0);
+    let report = |counts| play(&scenario, &loaded(&guest, counts), &Library::default()).unwrap();
+    assert_eq!(report(false).cost.instructions, None);
+    let (timed, counting) = (report(false), report(true));
+    let counted = timed.clone().counted(&counting);
+    assert!(counted.cost.instructions > Some(0), "{counted:?}");
+    assert_eq!((counted.cost.instructions, counted.cost.micros), (counting.cost.instructions, timed.cost.micros));
+    // What came out otherwise was another call.
+    let other = play(&scenario, &loaded(&Guest::that(&all_into(1)).component(), true), &Library::default()).unwrap();
+    assert_eq!(timed.counted(&other).cost.instructions, None);
 }

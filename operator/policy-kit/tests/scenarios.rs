@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use muster_policy_host::{Engine, EngineOptions, Limits};
-use muster_policy_kit::{Bytes, Library, judge, play, properties, scenario};
+use muster_policy_kit::{Bytes, Library, Policy, judge, play, properties, scenario};
 
 fn policies() -> Vec<(String, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
@@ -60,6 +60,7 @@ fn every_scenario_of_every_policy_comes_out_as_written() {
 #[test]
 fn every_built_in_policy_has_the_properties_of_every_policy() {
     let engine = Engine::new(EngineOptions::default()).unwrap();
+    let counting = Engine::new(EngineOptions { count_instructions: true, ..EngineOptions::default() }).unwrap();
     let effort = properties::Effort { cases: 64, seed: 1 };
     for built_in in muster_policy_host::built_ins() {
         // Policies that need settings have a scenario with some.
@@ -70,7 +71,15 @@ fn every_built_in_policy_has_the_properties_of_every_policy() {
         let policy = settings.into_iter().find_map(|settings| bytes.load(&engine, Limits::default(), &settings).ok());
         let policy =
             policy.unwrap_or_else(|| panic!("{} takes neither empty settings nor those of its scenarios", built_in.name));
-        for verdict in properties::check(&policy, effort).unwrap() {
+        let settings = match &policy {
+            Policy::Placement(component) => component.settings(),
+            Policy::Startup(component) => component.settings(),
+            Policy::Native => unreachable!("a built-in policy is a component"),
+        };
+        let counting = bytes.load(&counting, patient(), &serde_json::from_str(settings).unwrap()).unwrap();
+        let verdicts = properties::check(&policy, &counting, effort).unwrap();
+        assert!(verdicts.iter().any(|verdict| verdict.property == "the same question takes the same number of instructions"));
+        for verdict in verdicts {
             let broken = verdict.broken.map(|broken| {
                 format!(
                     "{}: {}\n{}",

@@ -68,7 +68,7 @@ pub(crate) enum PolicyCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// One call: what it decides, what the operator makes of that, what it costs.
+    /// One call: what it decides, what the operator makes of that, and what it costs in time, memory and instructions.
     Run {
         /// The folder of a project, a component, `builtin:NAME`, or `native` for what the operator does without a policy.
         #[arg(default_value = ".")]
@@ -105,7 +105,10 @@ pub(crate) enum PolicyCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// How long calls take, over clusters of several sizes; beside it the native rule.
+    /// How long calls take, and how many instructions, over clusters of several sizes; beside it the native rule.
+    ///
+    /// Times differ from machine to machine and from run to run; the number of WebAssembly instructions doesn't. A byte that is copied
+    /// counts as one.
     Bench {
         /// The folder of a project, a component, `builtin:NAME`, or `native`.
         #[arg(default_value = ".")]
@@ -119,10 +122,10 @@ pub(crate) enum PolicyCommand {
         /// Calls for each figure.
         #[arg(long, default_value_t = 300)]
         calls: u32,
-        /// Most that a figure may be, such as p99=1ms; may be repeated.
+        /// Most that a figure may be, such as p99=1ms or instructions=5M; may be repeated.
         #[arg(long)]
         budget: Vec<String>,
-        /// A second policy; the ratio of the medians is shown.
+        /// A second policy; the ratios of the medians and of the instructions are shown.
         #[arg(long)]
         compare: Option<String>,
         #[command(flatten)]

@@ -67,11 +67,20 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// An engine like the operator's. What it compiled once is there at once the next time.
 fn engine() -> Result<Engine> {
+    engine_that(false)
+}
+
+/// An engine that counts instructions. It is slower than the operator's, so no time is taken of it.
+fn counting_engine() -> Result<Engine> {
+    engine_that(true)
+}
+
+fn engine_that(count_instructions: bool) -> Result<Engine> {
     let folder = project::cache().ok().map(|cache| cache.join("compiled"));
     let usual = EngineOptions::default();
     let compile_timeout = if cfg!(debug_assertions) { PATIENCE } else { usual.compile_timeout };
     let cache = folder.map(|folder| CacheOptions { folder, max_bytes: COMPILED_BYTES });
-    Ok(Engine::new(EngineOptions { cache, compile_timeout, ..usual })?)
+    Ok(Engine::new(EngineOptions { cache, compile_timeout, count_instructions, ..usual })?)
 }
 
 /// A policy that is found and compiled once, whatever settings it is then tried with.
@@ -90,6 +99,11 @@ impl<'a> Trial<'a> {
         Ok(Self { engine, limits, bytes, compiled: None })
     }
 
+    /// The same policy on an engine that counts instructions, with all the time that there is.
+    fn counting<'e>(&self, engine: &'e Engine) -> Trial<'e> {
+        Trial { engine, limits: patient(self.limits), bytes: self.bytes.clone(), compiled: None }
+    }
+
     fn with(&mut self, settings: &Value) -> Result<Policy> {
         if let Some(compiled) = &self.compiled {
             return Ok(compiled.with_settings(self.limits, settings)?);
@@ -101,6 +115,11 @@ impl<'a> Trial<'a> {
         self.compiled = Some(policy.clone());
         Ok(policy)
     }
+}
+
+/// The longest deadline: for what is not about time.
+fn patient(limits: Limits) -> Limits {
+    Limits::new(Limits::DEADLINE_RANGE.1, limits.memory())
 }
 
 /// The policy that a person names, with these settings.
@@ -117,6 +136,16 @@ fn duration(micros: f64) -> String {
     }
 }
 
+/// A number as a person reads it: `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let separate = |(position, digit): (usize, char)| {
+        let comma = position > 0 && (digits.len() - position).is_multiple_of(3);
+        comma.then_some(',').into_iter().chain([digit])
+    };
+    digits.chars().enumerate().flat_map(separate).collect()
+}
+
 /// Bytes as a person reads them.
 #[expect(clippy::cast_precision_loss, reason = "rounded for reading anyway")]
 fn size(bytes: usize) -> String {
@@ -124,5 +153,16 @@ fn size(bytes: usize) -> String {
         bytes if bytes >= 1 << 20 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
         bytes if bytes >= 1 << 10 => format!("{:.1} KiB", bytes as f64 / f64::from(1 << 10)),
         bytes => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_read_three_digits_at_a_time() {
+        let read = [0, 999, 1000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(read, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 }

@@ -6,23 +6,26 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use comfy_table::{Table, presets};
 use muster_policy_kit::scenario::read;
-use muster_policy_kit::{Call, Decided, Library, Report, play};
+use muster_policy_kit::{Call, Cost, Decided, Library, Report, play};
 
 use super::args::With;
-use super::{Trial, duration, engine, size};
+use super::{Trial, counting_engine, duration, engine, grouped, patient, size};
 use crate::args::Output;
 use crate::output::{self, BAD, FAINT, STRONG, styled};
 
 pub(super) fn run(policy: &str, file: &Path, with: &With, output: Output) -> Result<()> {
-    let (engine, limits, given) = (engine()?, with.limits(policy)?, with.settings()?);
+    let (engine, counting, limits, given) = (engine()?, counting_engine()?, with.limits(policy)?, with.settings()?);
     let mut reports = Vec::new();
     let mut trial = Trial::of(&engine, policy, limits)?;
-    let others = Library::new(&engine, limits);
+    let mut counted = trial.counting(&counting);
+    let (others, counted_others) = (Library::new(&engine, limits), Library::new(&counting, patient(limits)));
     for scenario in read(file)? {
-        let policy = trial.with(given.as_ref().unwrap_or(scenario.own_settings()))?;
+        let settings = given.as_ref().unwrap_or(scenario.own_settings());
+        let policy = trial.with(settings)?;
         // The first call touches every page of the instance for the first time; authors want to see what the others take.
         play(&scenario, &policy, &others).with_context(|| format!("{}: {}", file.display(), scenario.name))?;
-        reports.push(play(&scenario, &policy, &others)?);
+        let counted = play(&scenario, &counted.with(settings)?, &counted_others)?;
+        reports.push(play(&scenario, &policy, &others)?.counted(&counted));
     }
     match (reports.as_slice(), output) {
         ([report], _) => output::show(output, report, || render(report))?,
@@ -60,21 +63,15 @@ fn render(report: &Report) -> String {
     for line in &report.log {
         let _ = writeln!(text, "{} {}", styled(FAINT, &format!("log {}:", line.level)), line.message);
     }
-    let cost = &report.cost;
-    let _ = writeln!(
-        text,
-        "{}",
-        styled(
-            FAINT,
-            &format!(
-                "{} (instantiate {}), memory {}",
-                duration(cost.micros),
-                duration(cost.instantiate_micros),
-                size(cost.peak_memory_bytes)
-            )
-        )
-    );
+    let _ = writeln!(text, "{}", styled(FAINT, &cost(&report.cost)));
     text
+}
+
+fn cost(cost: &Cost) -> String {
+    let Cost { micros, instantiate_micros, peak_memory_bytes, instructions } = cost;
+    let instructions = instructions.map(|count| format!(", instructions {}", grouped(count))).unwrap_or_default();
+    let (whole, instantiate, memory) = (duration(*micros), duration(*instantiate_micros), size(*peak_memory_bytes));
+    format!("{whole} (instantiate {instantiate}), memory {memory}{instructions}")
 }
 
 /// What each policy of a chain answered, in the order in which they were asked.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use muster_core::placement::LevelId;
-use muster_policy_host::Limits;
 use muster_policy_kit::properties::{self, Effort, Verdict};
 use muster_policy_kit::{Library, Policy, Scenario, judge, play, scenario};
 use serde::Serialize;
@@ -13,7 +12,7 @@ use serde_json::Value;
 
 use super::args::With;
 use super::named::Found;
-use super::{Trial, engine};
+use super::{Trial, counting_engine, engine, patient};
 use crate::args::Output;
 use crate::output::{self, BAD, FAINT, GOOD, STRONG, styled};
 
@@ -48,7 +47,7 @@ pub(super) fn test(
     let (engine, given) = (engine()?, with.settings()?);
     // Whoever gives no deadline tests answers, and not this machine.
     let limits = with.limits(policy)?;
-    let patient = Limits::new(Limits::DEADLINE_RANGE.1, limits.memory());
+    let patient = patient(limits);
     let origin = bytes.origin.clone();
     let mut trial = Trial { engine: &engine, limits: patient, bytes: Some(bytes), compiled: None };
     let others = Library::new(&engine, patient);
@@ -62,7 +61,10 @@ pub(super) fn test(
     } else {
         // A host that was built without optimisation can't be held to the operator's time.
         trial.limits = if cfg!(debug_assertions) { patient } else { limits };
-        properties::check(&presentable(&mut trial, given.as_ref(), &cases)?, effort)?
+        let counting = counting_engine()?;
+        let mut counting = trial.counting(&counting);
+        let counting = presentable(&mut counting, given.as_ref(), &cases)?;
+        properties::check(&presentable(&mut trial, given.as_ref(), &cases)?, &counting, effort)?
     };
     if outcomes.is_empty() && properties.is_empty() {
         bail!("there is nothing to test: no scenario, and no property");

@@ -52,11 +52,12 @@ pub struct Broken {
     pub scenario: Option<Scenario>,
 }
 
-/// Tries all properties. The policy's settings are those that it was loaded with.
+/// Tries all properties. The policy's settings are those that it was loaded with. `counting` is the same policy on an engine that counts
+/// instructions, with the longest deadline.
 ///
 /// # Errors
 /// When the policy no longer takes its settings under other limits.
-pub fn check(policy: &Policy, effort: Effort) -> Result<Vec<Verdict>, LoadError> {
+pub fn check(policy: &Policy, counting: &Policy, effort: Effort) -> Result<Vec<Verdict>, LoadError> {
     let own = match policy {
         Policy::Placement(component) => component.limits(),
         Policy::Startup(component) => component.limits(),
@@ -65,7 +66,8 @@ pub fn check(policy: &Policy, effort: Effort) -> Result<Vec<Verdict>, LoadError>
     // Time is a property of its own: everywhere else a busy machine must not look like a slow policy.
     let patient = policy.with_settings(Limits::new(Limits::DEADLINE_RANGE.1, own.memory()), &settings(policy))?;
     let (timed, deadline) = if cfg!(debug_assertions) { (&patient, Limits::DEADLINE_RANGE.1) } else { (policy, own.deadline()) };
-    Ok(match policy {
+    let counted = Effort { cases: effort.cases.min(COUNTED), ..effort };
+    let mut verdicts = match policy {
         Policy::Placement(_) | Policy::Native => vec![
             over_clusters(&patient, effort),
             alone("a cluster without nodes is no reason to fail", &patient, &generate::without_nodes(&patient)),
@@ -76,7 +78,18 @@ pub fn check(policy: &Policy, effort: Effort) -> Result<Vec<Verdict>, LoadError>
         Policy::Startup(_) => {
             vec![startup::over_groups(&patient, effort), startup::no_groups(&patient), startup::in_time(timed)]
         }
-    })
+    };
+    if verdicts[0].broken.is_some() {
+        // Calls that fail have no count, and those that are late take their time.
+        return Ok(verdicts);
+    }
+    match counting {
+        Policy::Placement(_) => verdicts.insert(1, count_over_clusters(counting, counted)),
+        Policy::Startup(_) => verdicts.insert(1, startup::count_over_groups(counting, counted)),
+        // It is no WebAssembly.
+        Policy::Native => {}
+    }
+    Ok(verdicts)
 }
 
 fn settings(policy: &Policy) -> serde_json::Value {
@@ -133,6 +146,31 @@ fn over_clusters(policy: &Policy, effort: Effort) -> Verdict {
     let levels = levels_of(policy);
     let strategy = generate::cases(levels.len()).prop_map(move |case| case.scenario(&levels));
     run(OVER_CLUSTERS, effort, &strategy, |scenario| of_scenario(policy, scenario), |scenario| Some(scenario.clone()))
+}
+
+const SAME_COUNT: &str = "the same question takes the same number of instructions";
+/// Cases on which instructions are counted: what changes them from call to call does so in most.
+const COUNTED: u32 = 32;
+
+fn count_over_clusters(policy: &Policy, effort: Effort) -> Verdict {
+    let levels = levels_of(policy);
+    let strategy = generate::cases(levels.len()).prop_map(move |case| case.scenario(&levels));
+    let count = |scenario: &Scenario| {
+        let report = play(scenario, policy, &Library::default()).map_err(|fault| fault.to_string())?;
+        Ok::<_, String>(report.cost.instructions)
+    };
+    let holds = |scenario: &Scenario| same_count(count(scenario)?, count(scenario)?);
+    run(SAME_COUNT, effort, &strategy, holds, |scenario| Some(scenario.clone()))
+}
+
+/// Calls that did not come to their end have no count, and are another property's.
+fn same_count(first: Option<u64>, second: Option<u64>) -> Result<(), String> {
+    match (first, second) {
+        (Some(first), Some(second)) if first != second => Err(format!(
+            "the same question took {first} instructions and then {second}: a policy must not depend on anything but its arguments"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Tries a property over everything that a strategy makes.
@@ -212,4 +250,17 @@ fn in_time(policy: &Policy, deadline: Duration) -> Verdict {
     };
     let broken = message.map(|message| Broken { message, scenario: None });
     Verdict { property, cases: 1, broken }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_counts_of_one_question_are_equal_unless_one_has_no_end() {
+        assert_eq!(same_count(Some(7), Some(7)), Ok(()));
+        assert_eq!(same_count(Some(7), None), Ok(()));
+        let said = same_count(Some(7), Some(8)).unwrap_err();
+        assert!(said.starts_with("the same question took 7 instructions and then 8: "), "{said}");
+    }
 }

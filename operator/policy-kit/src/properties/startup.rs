@@ -8,7 +8,7 @@ use muster_policy_host::CallError;
 use proptest::collection::vec;
 use proptest::prelude::any;
 
-use super::{Broken, Effort, Verdict, run};
+use super::{Broken, Effort, SAME_COUNT, Verdict, run, same_count};
 use crate::policy::Policy;
 
 /// Time that passes between two questions.
@@ -20,6 +20,17 @@ pub(super) fn over_groups(policy: &Policy, effort: Effort) -> Verdict {
     let property =
         "a rank that was admitted stays so, every rank is admitted in the end, and the same question gets the same answer";
     run(property, effort, &(vec(1_u32..10, 1..5), any::<u64>()), |(sizes, seed)| start(policy, sizes, *seed), |_| None)
+}
+
+/// Groups that are half there, asked about twice.
+pub(super) fn count_over_groups(policy: &Policy, effort: Effort) -> Verdict {
+    let count = |sizes: &[u32]| {
+        let Policy::Startup(component) = policy else { return None };
+        let half = |size: u32| vec![Phase::Running; size.div_ceil(2) as usize];
+        let groups: Vec<Group> = (0..).zip(sizes).map(|(index, size)| group(index, *size, &half(*size), STEP_MS, true)).collect();
+        component.next(&request(&groups, u32::try_from(sizes.len()).unwrap_or(u32::MAX), 0)).instructions
+    };
+    run(SAME_COUNT, effort, &vec(1_u32..10, 1..5), |sizes| same_count(count(sizes), count(sizes)), |_| None)
 }
 
 pub(super) fn no_groups(policy: &Policy) -> Verdict {

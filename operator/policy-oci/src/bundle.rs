@@ -1,12 +1,15 @@
-//! Signatures as cosign 3 writes them: a bundle of Sigstore's that refers to the artifact, with a signed statement in an envelope
-//! (in-toto in DSSE) and what its verification needs.
+//! Bundles of Sigstore's: what cosign 3 writes, a signed statement in an envelope (in-toto in DSSE) and what its verification
+//! needs; and what cosign 2 writes without a key, put into that form.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sigstore_verify::types::{Bundle, DsseEnvelope, SignatureContent};
 
-use crate::verify::{Form, Signature};
+use crate::verify::Signature;
 
 /// Media types of bundles begin so; the version follows.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle";
@@ -14,86 +17,8 @@ pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle";
 const STATEMENT: &str = "application/vnd.in-toto+json";
 /// What a statement says that is a signature. Others tell something about an artifact, and vouch for nothing.
 const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Bundle {
-    verification_material: Material,
-    dsse_envelope: Option<Envelope>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Material {
-    certificate: Option<Bytes>,
-    x509_certificate_chain: Option<Chain>,
-    #[serde(default)]
-    tlog_entries: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Chain {
-    #[serde(default)]
-    certificates: Vec<Bytes>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Bytes {
-    raw_bytes: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    log_index: Number,
-    log_id: LogId,
-    integrated_time: Option<Number>,
-    inclusion_promise: Option<Promise>,
-    canonicalized_body: String,
-}
-
-/// 64-bit numbers are text in the JSON of protocol buffers.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Number(i64),
-    Text(String),
-}
-
-impl Number {
-    fn value(&self) -> Result<i64, String> {
-        match self {
-            Self::Number(value) => Ok(*value),
-            Self::Text(text) => text.parse().map_err(|_| format!("{text:?} is no number")),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LogId {
-    key_id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Promise {
-    signed_entry_timestamp: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Envelope {
-    payload: String,
-    payload_type: String,
-    signatures: Vec<EnvelopeSignature>,
-}
-
-#[derive(Deserialize)]
-struct EnvelopeSignature {
-    sig: String,
-}
+/// Most certificates that are looked at between a signer and an authority.
+const MAX_CHAIN: usize = 8;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,63 +37,28 @@ impl Signature {
     /// A bundle of Sigstore's as a signature. One that can't be read is a signature by nobody, with the reason.
     #[must_use]
     pub fn from_bundle(json: &[u8]) -> Self {
-        parse(json).unwrap_or_else(|reason| Self { form: Form::Unreadable(reason), ..Self::default() })
+        match serde_json::from_slice(json) {
+            Ok(bundle) => Self::Bundle(Box::new(bundle)),
+            Err(error) => Self::Unreadable(format!("its bundle can't be read: {error}")),
+        }
     }
 }
 
-fn parse(bundle: &[u8]) -> Result<Signature, String> {
-    let bundle: Bundle = serde_json::from_slice(bundle).map_err(|error| format!("its bundle can't be read: {error}"))?;
-    let envelope = bundle.dsse_envelope.ok_or("its bundle holds a signature without a statement, which says of no artifact")?;
-    let signature = envelope.signatures.first().ok_or("its bundle holds no signature")?;
-    let decoded = |text: &str, what: &str| STANDARD.decode(text).map_err(|_| format!("{what} of its bundle is not base64"));
-    let Material { certificate, x509_certificate_chain, tlog_entries } = bundle.verification_material;
-    let chain = x509_certificate_chain.map(|chain| chain.certificates).unwrap_or_default();
-    let mut certificates = certificate.into_iter().chain(chain);
-    let certificate = certificates.next().map(|leaf| pem(&leaf.raw_bytes));
-    let chain: String = certificates.map(|issuer| pem(&issuer.raw_bytes)).collect();
-    Ok(Signature {
-        form: Form::Statement(envelope.payload_type),
-        payload: decoded(&envelope.payload, "the statement")?,
-        signature: signature.sig.clone(),
-        certificate,
-        chain: (!chain.is_empty()).then_some(chain),
-        bundle: tlog_entries.first().map(receipt).transpose()?.flatten(),
-    })
-}
-
-/// The log's receipt as older signatures carry it; none if the log did not promise anything with a time.
-fn receipt(entry: &Entry) -> Result<Option<String>, String> {
-    let (Some(promise), Some(time)) = (&entry.inclusion_promise, &entry.integrated_time) else { return Ok(None) };
-    let id = STANDARD.decode(&entry.log_id.key_id).map_err(|_| "the name of the log in its bundle is not base64")?;
-    let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let payload = json!({
-        "body": entry.canonicalized_body,
-        "integratedTime": time.value()?,
-        "logIndex": entry.log_index.value()?,
-        "logID": id,
-    });
-    Ok(Some(json!({ "SignedEntryTimestamp": promise.signed_entry_timestamp, "Payload": payload }).to_string()))
-}
-
-fn pem(der: &str) -> String {
-    let lines: Vec<&str> = der.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
-/// What the signature of an envelope is of: type and content with their lengths, so that neither can pass for the other.
-pub(crate) fn signed(type_: &str, payload: &[u8]) -> Vec<u8> {
-    let mut signed = format!("DSSEv1 {} {type_} {} ", type_.len(), payload.len()).into_bytes();
-    signed.extend_from_slice(payload);
-    signed
-}
-
-/// Checks that a statement is a signature of the manifest `digest`.
-pub(crate) fn check(type_: &str, payload: &[u8], digest: &str) -> Result<(), String> {
-    if type_ != STATEMENT {
-        return Err(format!("what is signed is of the type {type_:?}, not {STATEMENT:?}"));
+/// The envelope of a bundle.
+pub(crate) fn envelope(bundle: &Bundle) -> Result<&DsseEnvelope, String> {
+    match &bundle.content {
+        SignatureContent::DsseEnvelope(envelope) => Ok(envelope),
+        _ => Err("its bundle holds a signature without a statement, which says of no artifact".to_owned()),
     }
-    let statement: Statement =
-        serde_json::from_slice(payload).map_err(|error| format!("the statement that is signed can't be read: {error}"))?;
+}
+
+/// Checks that an envelope's statement is a signature of the manifest `digest`.
+pub(crate) fn check(envelope: &DsseEnvelope, digest: &str) -> Result<(), String> {
+    if envelope.payload_type != STATEMENT {
+        return Err(format!("what is signed is of the type {:?}, not {STATEMENT:?}", envelope.payload_type));
+    }
+    let statement: Statement = serde_json::from_slice(envelope.payload.as_bytes())
+        .map_err(|error| format!("the statement that is signed can't be read: {error}"))?;
     if statement.predicate_type != SIGNED {
         return Err(format!("the statement that is signed is an attestation ({}), not a signature", statement.predicate_type));
     }
@@ -181,14 +71,60 @@ pub(crate) fn check(type_: &str, payload: &[u8], digest: &str) -> Result<(), Str
     }
 }
 
-/// Whether an entry of the log is of this statement, this signature and this certificate.
-pub(crate) fn logged(body: &Value, payload: &[u8], bytes: &[u8], is_leaf: impl Fn(&[u8]) -> bool) -> bool {
-    use sha2::{Digest as _, Sha256};
-    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let decoded = |pointer: &str| STANDARD.decode(text(pointer)).unwrap_or_default();
-    text("/kind") == "dsse"
-        && text("/spec/payloadHash/algorithm") == "sha256"
-        && text("/spec/payloadHash/value") == format!("{:x}", Sha256::digest(payload))
-        && decoded("/spec/signatures/0/signature") == bytes
-        && is_leaf(&decoded("/spec/signatures/0/verifier"))
+/// The receipt of the log, as cosign 2 stores it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Receipt {
+    signed_entry_timestamp: String,
+    payload: Entry,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    body: String,
+    integrated_time: i64,
+    log_index: i64,
+    #[serde(rename = "logID")]
+    log_id: String,
+}
+
+/// A keyless signature as cosign 2 writes it, in annotations, as a bundle.
+pub(crate) fn of_payload(signature: &Signature) -> Result<Bundle, String> {
+    let Signature::Payload { signature, certificate, chain, receipt, .. } = signature else {
+        return Err("it is a bundle already".to_owned());
+    };
+    let certificate = certificate.as_deref().ok_or("it carries no certificate, so a key made it")?;
+    let leaf = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|_| "its certificate can't be read")?;
+    let carried = CertificateDer::pem_slice_iter(chain.as_deref().unwrap_or_default().as_bytes()).take(MAX_CHAIN).flatten();
+    let certificates: Vec<Value> =
+        std::iter::once(leaf).chain(carried).map(|certificate| json!({ "rawBytes": STANDARD.encode(certificate) })).collect();
+    let receipt = receipt.as_deref().ok_or("it carries no receipt of a transparency log that says when it was made")?;
+    let bundle = json!({
+        "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.1",
+        "verificationMaterial": {
+            "x509CertificateChain": { "certificates": certificates },
+            "tlogEntries": [entry(receipt)?],
+        },
+        "messageSignature": { "signature": signature.trim() },
+    });
+    serde_json::from_value(bundle).map_err(|error| format!("what it carries can't be read: {error}"))
+}
+
+fn entry(receipt: &str) -> Result<Value, String> {
+    let Receipt { signed_entry_timestamp, payload: entry } =
+        serde_json::from_str(receipt).map_err(|error| format!("the log's receipt can't be read: {error}"))?;
+    let id: Option<Vec<u8>> = (0..entry.log_id.len() / 2)
+        .map(|byte| entry.log_id.get(2 * byte..2 * byte + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect();
+    let body = STANDARD.decode(&entry.body).ok().and_then(|body| serde_json::from_slice::<Value>(&body).ok());
+    let body = body.ok_or("the log's receipt is of something that can't be read")?;
+    Ok(json!({
+        "logIndex": entry.log_index.to_string(),
+        "logId": { "keyId": STANDARD.encode(id.ok_or("the log's receipt names the log otherwise than by hexadecimal digits")?) },
+        "kindVersion": { "kind": body["kind"], "version": body["apiVersion"] },
+        "integratedTime": entry.integrated_time.to_string(),
+        "inclusionPromise": { "signedEntryTimestamp": signed_entry_timestamp },
+        "canonicalizedBody": entry.body,
+    }))
 }

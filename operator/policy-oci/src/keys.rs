@@ -105,10 +105,6 @@ impl PublicKey {
     pub fn fingerprint(&self) -> String {
         self.id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
-
-    pub(crate) fn id(&self) -> &[u8; 32] {
-        &self.id
-    }
 }
 
 /// A key that signs.

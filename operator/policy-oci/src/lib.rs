@@ -15,6 +15,7 @@
 mod bundle;
 mod copy;
 mod credentials;
+mod crypto;
 mod keyless;
 mod keys;
 pub mod layout;
@@ -32,7 +33,7 @@ pub use keys::{Algorithm, KeyError, PrivateKey, PublicKey};
 pub use oci_client::Reference;
 pub use registry::{Options, Pulled, PushError, Pushed, Registry, RegistryError, SignError};
 pub use trust::{TrustRoot, TrustRootError};
-pub use verify::{Form, Signature, Signer, VerificationPolicy, VerifyError, verify};
+pub use verify::{Signature, Signer, VerificationPolicy, VerifyError, verify};
 
 /// `sha256:` and the hexadecimal digest of some bytes.
 #[must_use]

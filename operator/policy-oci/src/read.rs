@@ -6,7 +6,7 @@ use crate::bundle;
 use crate::layout::{self, Artifact, Descriptor, LayoutError, Manifest};
 use crate::payload;
 use crate::registry::RegistryError;
-use crate::verify::{Form, Signature};
+use crate::verify::Signature;
 use crate::{Reference, digest};
 
 /// Largest payload of a signature.
@@ -77,13 +77,12 @@ pub async fn signatures(from: &impl Read, reference: &Reference, digest: &str) -
     for layer in manifest.layers.iter().filter(|layer| layer.media_type == payload::MEDIA_TYPE).take(MAX_SIGNATURES) {
         let Some(signature) = layer.annotations.get(payload::SIGNATURE) else { continue };
         let said = |annotation: &str| layer.annotations.get(annotation).filter(|text| !text.is_empty()).cloned();
-        signatures.push(Signature {
-            form: Form::Payload,
+        signatures.push(Signature::Payload {
             payload: blob(from, reference, layer, MAX_PAYLOAD_BYTES, "the payload of a signature").await?,
             signature: signature.clone(),
             certificate: said(payload::CERTIFICATE),
             chain: said(payload::CHAIN),
-            bundle: said(payload::BUNDLE),
+            receipt: said(payload::BUNDLE),
         });
     }
     Ok(signatures)

@@ -2,39 +2,34 @@
 
 use std::borrow::Cow;
 
+use sigstore_verify::types::Bundle;
+
 use crate::bundle;
 use crate::keyless::{self, Identity};
 use crate::keys::PublicKey;
 use crate::payload;
 use crate::trust::TrustRoot;
 
-/// What is signed of an artifact.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// A payload that names the manifest, as cosign 2 signs it.
-    #[default]
-    Payload,
-    /// A statement in an envelope of this type, as cosign 3 signs it.
-    Statement(String),
+/// A signature as it was found beside an artifact. Nothing about it is believed yet.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Signature {
+    /// As cosign 2 writes it: a payload that names the manifest, and the rest in annotations.
+    Payload {
+        /// What was signed.
+        payload: Vec<u8>,
+        /// The signature, in base64.
+        signature: String,
+        /// A keyless signer's certificate, in PEM.
+        certificate: Option<String>,
+        /// Certificates of those who issued it, in PEM.
+        chain: Option<String>,
+        /// The log's receipt, in JSON.
+        receipt: Option<String>,
+    },
+    /// As cosign 3 writes it: a bundle with a statement in an envelope.
+    Bundle(Box<Bundle>),
     /// Something that can't be read, and why.
     Unreadable(String),
-}
-
-/// A signature as it was found beside an artifact. Nothing about it is believed yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Signature {
-    /// What `payload` is.
-    pub form: Form,
-    /// What was signed.
-    pub payload: Vec<u8>,
-    /// The signature, in base64.
-    pub signature: String,
-    /// A keyless signer's certificate, in PEM.
-    pub certificate: Option<String>,
-    /// Certificates of those who issued it, in PEM.
-    pub chain: Option<String>,
-    /// The log's receipt, in JSON.
-    pub bundle: Option<String>,
 }
 
 /// Who may sign. One signature by any one of them is enough, so that a key can be replaced by listing its successor beside it.
@@ -105,20 +100,7 @@ pub fn verify(digest: &str, signatures: &[Signature], policy: &VerificationPolic
 }
 
 fn one(digest: &str, signature: &Signature, policy: &VerificationPolicy) -> Result<Signer, String> {
-    use base64::Engine as _;
-    let signed = match &signature.form {
-        Form::Payload => {
-            payload::check(&signature.payload, digest)?;
-            Cow::Borrowed(signature.payload.as_slice())
-        }
-        Form::Statement(type_) => {
-            bundle::check(type_, &signature.payload, digest)?;
-            Cow::Owned(bundle::signed(type_, &signature.payload))
-        }
-        Form::Unreadable(reason) => return Err(reason.clone()),
-    };
-    let decoded = base64::engine::general_purpose::STANDARD.decode(signature.signature.trim());
-    let bytes = decoded.map_err(|_| "the signature is not base64")?;
+    let (signed, bytes) = signed(digest, signature)?;
     if let Some((name, _)) = policy.keys.iter().find(|(_, key)| key.verifies(&signed, &bytes)) {
         return Ok(Signer::Key(name.clone()));
     }
@@ -126,11 +108,31 @@ fn one(digest: &str, signature: &Signature, policy: &VerificationPolicy) -> Resu
     let by_key = (!keys.is_empty()).then(|| format!("it does not verify with {}", keys.join(" or ")));
     let by_identity = match &policy.keyless {
         None => None,
-        Some((identity, root)) => match keyless::check(signature, &signed, &bytes, identity, root) {
+        Some((identity, root)) => match keyless::check(digest, signature, identity, root) {
             Ok(name) => return Ok(Signer::Identity(name)),
             Err(reason) => Some(reason),
         },
     };
     let reasons: Vec<String> = by_key.into_iter().chain(by_identity).collect();
     Err(if reasons.is_empty() { "no signer is trusted".to_owned() } else { reasons.join(", and ") })
+}
+
+type Bytes<'a> = Cow<'a, [u8]>;
+
+/// The bytes that were signed, which speak of the manifest `digest`, and those of the signature.
+fn signed<'a>(digest: &str, signature: &'a Signature) -> Result<(Bytes<'a>, Bytes<'a>), String> {
+    use base64::Engine as _;
+    match signature {
+        Signature::Payload { payload, signature, .. } => {
+            payload::check(payload, digest)?;
+            let decoded = base64::engine::general_purpose::STANDARD.decode(signature.trim());
+            Ok((Cow::Borrowed(payload), Cow::Owned(decoded.map_err(|_| "the signature is not base64")?)))
+        }
+        Signature::Bundle(bundle) => {
+            let envelope = bundle::envelope(bundle)?;
+            bundle::check(envelope, digest)?;
+            Ok((Cow::Owned(envelope.pae()), Cow::Borrowed(envelope.signature.sig.as_bytes())))
+        }
+        Signature::Unreadable(reason) => Err(reason.clone()),
+    }
 }

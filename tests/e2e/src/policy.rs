@@ -106,6 +106,15 @@ impl Policy {
         self.await_status(&format!("{type_} for {wanted}"), |status| reason(status, type_) == wanted).await
     }
 
+    /// Waits until this version decides: the component with this digest.
+    ///
+    /// # Errors
+    /// As for [`Policy::await_ready`].
+    pub async fn await_active(&self, digest: &str) -> Result<PolicyStatus> {
+        let decides = |status: &PolicyStatus| status.active.as_ref().is_some_and(|active| active.digest == digest);
+        self.await_status(&format!("the version {digest}"), decides).await
+    }
+
     async fn await_status(&self, what: &str, is: impl Fn(&PolicyStatus) -> bool) -> Result<PolicyStatus> {
         eventually(PATIENCE, || async {
             let policy = self.api().get(&self.name).await?;

@@ -7,7 +7,8 @@ mod support;
 use muster_cluster::Cluster;
 use muster_e2e::{Set, Site, await_ready, decider, domains, verdicts};
 use muster_guests::{Guest, all_into};
-use muster_policy_oci::{Algorithm, PrivateKey};
+use muster_policy_oci::{Algorithm, PrivateKey, Pushed};
+use muster_signers::{ISSUER, SUBJECT, Signing, Sigstore, statement};
 use serde_json::{Value, json};
 
 use support::{Corner, Signed, condition};
@@ -28,12 +29,99 @@ async fn a_bundle_that_refers_to_the_policy_is_a_signature_of_it() {
     let corner = Corner::new().await.unwrap();
     let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
     let pushed = corner.push("bundled", &Guest::default().component()).await.unwrap();
-    corner.attach_bundle("bundled", &pushed.digest, &key).await.unwrap();
+    let bundle = support::bundle_by_key(&pushed.digest, &key).unwrap();
+    corner.attach_bundle("bundled", &pushed.digest, &bundle).await.unwrap();
     let mut spec = corner.spec("bundled", &pushed.digest);
     spec["verify"] = json!({ "keys": [{ "pem": key.public_pem() }] });
     corner.policy.apply(&spec).await.unwrap();
     let status = corner.policy.await_ready("True").await.unwrap();
     assert_eq!(condition(&status, "Verified"), ("Succeeded", "signed by the key spec.verify.keys[0]"));
+}
+
+/// An object that trusts an identity, whoever's key it signs with.
+fn trusting(mut spec: Value, subject: &str, root: &Value) -> Value {
+    spec["verify"] = json!({ "keyless": { "issuer": ISSUER, "subject": subject, "trustRootRef": root } });
+    spec
+}
+
+#[tokio::test]
+async fn a_policy_that_an_identity_signed_loads_however_cosign_wrote_it_down() {
+    let corner = Corner::new().await.unwrap();
+    let site = Sigstore::new();
+    let root = corner.trust_root(&site.trusted_root()).await.unwrap();
+    for way in ["annotated", "logged", "timed"] {
+        let guest = Guest { level: way, ..Guest::default() };
+        let Pushed { digest, component } = corner.push(way, &guest.component()).await.unwrap();
+        let statement = statement(&digest);
+        match way {
+            "annotated" => corner.annotate(way, &digest, site.annotated(&digest, Signing::default())).await.unwrap(),
+            "logged" => corner.attach_bundle(way, &digest, &site.bundle(&statement, Signing::default())).await.unwrap(),
+            _ => corner.attach_bundle(way, &digest, &site.timed_bundle(&statement, Signing::default())).await.unwrap(),
+        }
+        corner.policy.apply(&trusting(corner.spec(way, &digest), SUBJECT, &root)).await.unwrap();
+        let status = corner.policy.await_active(&component).await.unwrap();
+        assert_eq!(condition(&status, "Verified"), ("Succeeded", format!("signed by {SUBJECT}").as_str()));
+    }
+}
+
+#[tokio::test]
+async fn another_identity_or_an_unknown_authority_is_refused_while_the_last_good_version_decides() {
+    let corner = Corner::new().await.unwrap();
+    let site = Sigstore::new();
+    let root = corner.trust_root(&site.trusted_root()).await.unwrap();
+    let pushed = corner.push("identities", &Guest::default().component()).await.unwrap();
+    let bundle = site.timed_bundle(&statement(&pushed.digest), Signing::default());
+    corner.attach_bundle("identities", &pushed.digest, &bundle).await.unwrap();
+    let spec = corner.spec("identities", &pushed.digest);
+    corner.policy.apply(&trusting(spec.clone(), SUBJECT, &root)).await.unwrap();
+    let good = corner.policy.await_ready("True").await.unwrap();
+
+    corner.policy.apply(&trusting(spec.clone(), "https://github.example/acme/other", &root)).await.unwrap();
+    let bad = corner.policy.await_ready("False").await.unwrap();
+    let (reason, message) = condition(&bad, "Verified");
+    assert_eq!(reason, "NotTrusted");
+    let why = format!("the signer is {SUBJECT}, not \"https://github.example/acme/other\"");
+    assert!(message.ends_with(&why), "{message}");
+    assert_eq!(bad.active, good.active);
+
+    corner.policy.apply(&trusting(spec, SUBJECT, &root)).await.unwrap();
+    corner.policy.await_ready("True").await.unwrap();
+    // The administrator replaces the root: what was signed under the old one isn't believed any more.
+    corner.trust_root(&Sigstore::new().trusted_root()).await.unwrap();
+    let bad = corner.policy.await_ready("False").await.unwrap();
+    let (reason, message) = condition(&bad, "Verified");
+    assert_eq!(reason, "NotTrusted");
+    assert!(message.contains("its timestamp can't be believed"), "{message}");
+    corner.trust_root(&json!({})).await.unwrap();
+    let bad = corner.policy.await_reason("Verified", "TrustUnusable").await.unwrap();
+    let (_, message) = condition(&bad, "Verified");
+    let expected = "spec.verify.keyless.trustRootRef: it is no trusted_root.json of Sigstore: missing field `mediaType`";
+    assert!(message.starts_with(expected), "{message}");
+    assert_eq!(bad.active, good.active);
+}
+
+#[tokio::test]
+async fn an_identity_is_verified_at_an_author_s_desk() {
+    let corner = Corner::new().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let site = Sigstore::new();
+    let pushed = corner.push("desk", &Guest::default().component()).await.unwrap();
+    let bundle = site.bundle(&statement(&pushed.digest), Signing::default());
+    corner.attach_bundle("desk", &pushed.digest, &bundle).await.unwrap();
+    std::fs::write(folder.path().join("root.json"), site.trusted_root().to_string()).unwrap();
+    let reference = Corner::reference("desk:latest");
+    let plain = format!("--plain-http={}", Corner::reference("").trim_end_matches('/'));
+    let verify = async |identity: &str| {
+        let args =
+            ["verify", &reference, "--issuer", ISSUER, "--identity", identity, "--trust-root", "root.json", plain.as_str()];
+        Corner::muster(folder.path(), &args).await
+    };
+    let expected = format!("{}\nsigned by {SUBJECT}\n", pushed.digest);
+    assert_eq!(verify(SUBJECT).await.unwrap(), expected);
+    assert_eq!(verify("https://github.example/acme/").await.unwrap(), expected);
+    let said = verify("https://github.example/other/").await.unwrap_err().to_string();
+    let why = format!("the signer is {SUBJECT}, not one that begins with \"https://github.example/other/\"");
+    assert!(said.contains(&why), "{said}");
 }
 
 #[tokio::test]

@@ -7,18 +7,17 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use anyhow::{Result, ensure};
 use http::HeaderValue;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, Client};
 use muster_api::policy::PolicyStatus;
 use muster_cluster::{Cluster, Process, Program, Setup, eventually};
 use muster_e2e::{PATIENCE, Policy, message, reason};
 use muster_policy_oci::{Credentials, Options, PrivateKey, Pushed, Reference, Registry};
+use muster_signers::Annotated;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use serde_json::{Value, json};
@@ -44,19 +43,36 @@ fn registry() -> String {
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A bundle by a key alone, without a log, as `cosign sign --key` writes it for those who have none.
-fn bundle(digest: &str, key: &PrivateKey) -> Result<String> {
-    let type_ = "application/vnd.in-toto+json";
-    let hex = digest.strip_prefix("sha256:").context("no SHA-256")?;
-    let statement = json!({ "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://sigstore.dev/cosign/sign/v1",
-        "subject": [{ "digest": { "sha256": hex } }], "predicate": {} });
-    let statement = statement.to_string();
-    let signature = key.sign(format!("DSSEv1 {} {type_} {} {statement}", type_.len(), statement.len()).as_bytes())?;
-    let bundle = json!({
-        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "verificationMaterial": { "publicKey": { "hint": "" }, "tlogEntries": [] },
-        "dsseEnvelope": { "payload": STANDARD.encode(&statement), "payloadType": type_, "signatures": [{ "sig": STANDARD.encode(signature) }] },
-    });
-    Ok(bundle.to_string())
+pub(crate) fn bundle_by_key(digest: &str, key: &PrivateKey) -> Result<Value> {
+    let material = json!({ "publicKey": { "hint": "" }, "tlogEntries": [] });
+    let statement = muster_signers::statement(digest);
+    Ok(muster_signers::bundle(&material, &statement, &key.sign(&muster_signers::enveloped(&statement))?))
+}
+
+fn described(type_: &str, bytes: &[u8]) -> Value {
+    json!({ "mediaType": type_, "digest": muster_policy_oci::digest(bytes), "size": bytes.len() })
+}
+
+fn auth() -> RegistryAuth {
+    RegistryAuth::Basic(USER.to_owned(), PASSWORD.to_owned())
+}
+
+/// Writes what the product never writes.
+async fn writer() -> Result<oci_client::Client> {
+    let config = ClientConfig { protocol: ClientProtocol::HttpsExcept(vec![registry()]), ..ClientConfig::default() };
+    let client = oci_client::Client::try_from(config)?;
+    client.store_auth_if_needed(&registry(), &auth()).await;
+    Ok(client)
+}
+
+async fn put(reference: &Reference, blobs: [Vec<u8>; 2], manifest: Vec<u8>) -> Result<()> {
+    let client = writer().await?;
+    for blob in blobs {
+        let digest = muster_policy_oci::digest(&blob);
+        client.push_blob(reference, blob, &digest).await?;
+    }
+    client.push_manifest_raw(reference, manifest, HeaderValue::from_static(MANIFEST)).await?;
+    Ok(())
 }
 
 /// What a test shares with the others of this program.
@@ -70,6 +86,7 @@ enum Turn {
 /// One test's policy, and its way to the registry.
 pub(crate) struct Corner {
     pub(crate) policy: Policy,
+    client: Client,
     registry: Registry,
     /// Last, so that others begin when all is put back.
     _turn: Turn,
@@ -107,7 +124,8 @@ impl Corner {
         let credentials = Credentials::Basic { username: USER.to_owned(), password: PASSWORD.to_owned() };
         let options = Options { plain_http: vec![registry()], ..Options::default() };
         let name = format!("from-registry-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { policy: Policy::new(client, &name), registry: Registry::new(options, &credentials)?, _turn: turn })
+        let registry = Registry::new(options, &credentials)?;
+        Ok(Self { policy: Policy::new(client.clone(), &name), client, registry, _turn: turn })
     }
 
     /// Pushes a component, signs it and returns the policy that asks for this signature.
@@ -131,17 +149,12 @@ impl Corner {
     }
 
     /// Signs as cosign 3 does: with a bundle in an artifact that refers to the signed one.
-    pub(crate) async fn attach_bundle(&self, name: &str, digest: &str, key: &PrivateKey) -> Result<()> {
+    pub(crate) async fn attach_bundle(&self, name: &str, digest: &str, bundle: &Value) -> Result<()> {
         let type_ = "application/vnd.dev.sigstore.bundle.v0.3+json";
         let subject: Reference = format!("{}/{name}@{digest}", registry()).parse()?;
-        let config = ClientConfig { protocol: ClientProtocol::HttpsExcept(vec![registry()]), ..ClientConfig::default() };
-        let client = oci_client::Client::try_from(config)?;
-        let auth = RegistryAuth::Basic(USER.to_owned(), PASSWORD.to_owned());
-        client.store_auth_if_needed(&registry(), &auth).await;
-        let (signed, _) = client.pull_manifest_raw(&subject, &auth, &[MANIFEST]).await?;
-        let bundle = bundle(digest, key)?.into_bytes();
+        let (signed, _) = writer().await?.pull_manifest_raw(&subject, &auth(), &[MANIFEST]).await?;
+        let bundle = bundle.to_string().into_bytes();
         let empty = b"{}".to_vec();
-        let described = |type_: &str, bytes: &[u8]| json!({ "mediaType": type_, "digest": muster_policy_oci::digest(bytes), "size": bytes.len() });
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -151,13 +164,40 @@ impl Corner {
             "subject": { "mediaType": MANIFEST, "digest": digest, "size": signed.len() },
         });
         let manifest = manifest.to_string().into_bytes();
-        for blob in [empty, bundle] {
-            let digest = muster_policy_oci::digest(&blob);
-            client.push_blob(&subject, blob, &digest).await?;
-        }
         let attached = subject.clone_with_digest(muster_policy_oci::digest(&manifest));
-        client.push_manifest_raw(&attached, manifest, HeaderValue::from_static(MANIFEST)).await?;
-        Ok(())
+        put(&attached, [empty, bundle], manifest).await
+    }
+
+    /// Signs as cosign 2 does without a key: with a manifest that lies beside the signed one and says everything in annotations.
+    pub(crate) async fn annotate(&self, name: &str, digest: &str, signature: Annotated) -> Result<()> {
+        let tag = format!("{}/{name}:{}.sig", registry(), digest.replace(':', "-"));
+        let mut layer = described("application/vnd.dev.cosign.simplesigning.v1+json", &signature.payload);
+        layer["annotations"] = json!({
+            "dev.cosignproject.cosign/signature": signature.signature,
+            "dev.sigstore.cosign/certificate": signature.certificate,
+            "dev.sigstore.cosign/bundle": signature.receipt,
+        });
+        let config = b"{}".to_vec();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": described("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [layer],
+        });
+        put(&tag.parse()?, [config, signature.payload], manifest.to_string().into_bytes()).await
+    }
+
+    /// Puts a trust root where policies find it, under a name of this test's; returns the reference to it.
+    pub(crate) async fn trust_root(&self, root: &Value) -> Result<Value> {
+        let name = &self.policy.name;
+        let object = ConfigMap {
+            metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+            data: Some([("trusted_root.json".to_owned(), root.to_string())].into()),
+            ..ConfigMap::default()
+        };
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), HOME);
+        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await?;
+        Ok(json!({ "configMapRef": { "namespace": HOME, "name": name, "key": "trusted_root.json" } }))
     }
 
     /// What the registry calls `name`.

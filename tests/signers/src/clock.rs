@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256, SerialNumber,
-    SigningKey as _, date_time_ymd,
+    CertificateParams, CertifiedIssuer, CustomExtension, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SerialNumber, SigningKey as _,
+    date_time_ymd,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -22,6 +22,8 @@ const SIGNED_DATA: &[u64] = &[1, 2, 840, 113_549, 1, 7, 2];
 const TIME: &[u64] = &[1, 2, 840, 113_549, 1, 9, 16, 1, 4];
 const CONTENT_TYPE: &[u64] = &[1, 2, 840, 113_549, 1, 9, 3];
 const MESSAGE_DIGEST: &[u64] = &[1, 2, 840, 113_549, 1, 9, 4];
+const EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37];
+const TIME_STAMPING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 8];
 const COMMON_NAME: &[u64] = &[2, 5, 4, 3];
 const POLICY: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 2];
 
@@ -49,7 +51,7 @@ impl Clock {
         params.distinguished_name.push(DnType::CommonName, "clock");
         params.serial_number = Some(SerialNumber::from(vec![SERIAL]));
         (params.not_before, params.not_after) = (date_time_ymd(2025, 1, 1), date_time_ymd(2035, 1, 1));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::TimeStamping];
+        params.custom_extensions = vec![only_for_time()];
         let key = key();
         let certificate = params.signed_by(&key, &root).unwrap().der().to_vec();
         Self { root, certificate, key }
@@ -82,6 +84,14 @@ impl Clock {
             });
         })
     }
+}
+
+/// The certificate's purpose, in the one form that is valid for clocks: critical, and the only one.
+fn only_for_time() -> CustomExtension {
+    let purposes = yasna::construct_der(|writer| writer.write_sequence(|writer| id(writer.next(), TIME_STAMPING)));
+    let mut extension = CustomExtension::from_oid_content(EXTENDED_KEY_USAGE, purposes);
+    extension.set_criticality(true);
+    extension
 }
 
 /// What is said: that something of this hash was there at this time (`TSTInfo`).

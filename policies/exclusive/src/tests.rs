@@ -104,3 +104,14 @@ fn without_exclusive_placement_the_scheduler_decides() {
     assert_eq!(cluster.in_words(&answers[0].decision), "any");
     assert_eq!(answers[0].reason.message, "ml/train asks for no topology; the scheduler decides");
 }
+
+#[test]
+fn a_unit_finds_room_beyond_the_domains_that_are_asked_for_first() {
+    let names: Vec<String> = (0..75).map(|rack| format!("r{rack:02}")).collect();
+    let sizes: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 4)).collect();
+    let units = (0..66).map(|id| unit(id, 4)).chain([running(66, 4, 74)]).collect();
+    let answers = decide(&racks(&sizes), &request(Some(0), units));
+    assert_eq!(answers[0], "r00 r66 r67 r68 r69 r70 r71 r72: BestFit");
+    assert_eq!(answers[65], "r65 r66 r67 r68 r69 r70 r71 r72: BestFit");
+    assert_eq!(answers[66], "r74: Kept");
+}

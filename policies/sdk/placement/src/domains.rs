@@ -1,10 +1,12 @@
 //! Domains of one level, and what a call has given away of them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Cluster, Demand, Location, NO_DOMAIN, Whereabouts, merged};
 
-/// Domains that one question to the operator's index brings at most.
+/// Domains that the first question to the operator's index asks for: enough for most calls, and cheap to find and to copy.
+const FEW_DOMAINS: u32 = 64;
+/// Domains that one question brings at most.
 const MOST_DOMAINS: u32 = 1024;
 
 /// The domains of one level. It counts what it gives away: the snapshot does not change during a call.
@@ -19,17 +21,32 @@ pub struct Domains<'a, C> {
     /// Domains that are no choice, whatever they have room for.
     closed: BTreeSet<u32>,
     given: BTreeMap<u32, Vec<Demand>>,
-    /// By demand: domains with room for one more, best first.
-    queues: BTreeMap<Key, VecDeque<u32>>,
+    /// By demand: how many of the best domains have no room for one more.
+    passed: BTreeMap<Key, usize>,
     /// By demand: what the index said.
     asked: BTreeMap<Key, Fitting>,
 }
 
 /// Domains with room for one demand, if nothing else is put there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Fitting {
     best_first: Vec<u32>,
-    all: BTreeSet<u32>,
+    /// The same in order.
+    sorted: Vec<u32>,
+    /// Whether there may be more.
+    more: bool,
+}
+
+impl Fitting {
+    fn asked(best_first: Vec<u32>, limit: u32) -> Self {
+        let mut sorted = best_first.clone();
+        sorted.sort_unstable();
+        Self { more: best_first.len() >= limit as usize, best_first, sorted }
+    }
+
+    fn has(&self, domain: u32) -> bool {
+        self.sorted.binary_search(&domain).is_ok()
+    }
 }
 
 type Key = Vec<(u32, u32)>;
@@ -49,7 +66,7 @@ impl<'a, C: Cluster> Domains<'a, C> {
     /// All domains of the level. Where it is `exclusive`, no two units share one.
     pub fn new(cluster: &'a C, level: u32, exclusive: bool) -> Self {
         let (closed, given) = (BTreeSet::new(), BTreeMap::new());
-        Self { cluster, level, exclusive, closed, given, queues: BTreeMap::new(), asked: BTreeMap::new() }
+        Self { cluster, level, exclusive, closed, given, passed: BTreeMap::new(), asked: BTreeMap::new() }
     }
 
     /// Takes these domains out of the choice.
@@ -66,18 +83,19 @@ impl<'a, C: Cluster> Domains<'a, C> {
     /// Takes the domain with the least left over. Pods of several units fill a domain before they open the next.
     pub fn best(&mut self, pods: &[Demand]) -> Option<u32> {
         let key = key(pods);
-        let mut queue = match self.queues.remove(&key) {
-            Some(queue) => queue,
-            None => self.fitting(pods).best_first.clone().into(),
-        };
+        let mut passed = self.passed.get(&key).copied().unwrap_or_default();
         // What has no room for this demand any more gets none back during the call. What was just given to has the least
         // left over and stays in front.
-        while queue.front().is_some_and(|domain| !self.has_room(*domain, pods)) {
-            queue.pop_front();
-        }
-        let best = queue.front().copied();
-        self.queues.insert(key, queue);
-        best.and_then(|domain| self.take(domain, pods))
+        let best = loop {
+            match self.nth(pods, passed) {
+                Some(domain) if !self.has_room(domain, pods) => passed += 1,
+                found => break found,
+            }
+        };
+        self.passed.insert(key, passed);
+        let domain = best?;
+        self.note(domain, pods);
+        Some(domain)
     }
 
     /// Takes this domain, if it has room beside what was given away before.
@@ -102,9 +120,13 @@ impl<'a, C: Cluster> Domains<'a, C> {
         let given = self.given.get(&domain).cloned().unwrap_or_default();
         let together = merged(given.into_iter().chain(pods.iter().copied()));
         let (cluster, level) = (self.cluster, self.level);
-        let fitting = &self.fitting(&together).all;
-        if fitting.contains(&domain) || fitting.len() < MOST_DOMAINS as usize {
-            return fitting.contains(&domain);
+        let fitting = self.fitting(&together);
+        if fitting.has(domain) || !fitting.more {
+            return fitting.has(domain);
+        }
+        let fitting = self.all_fitting(&together);
+        if fitting.has(domain) || !fitting.more {
+            return fitting.has(domain);
         }
         // There are more than the index names. The sum is less exact, and the operator checks the answer in any case.
         let fits = |demand: &Demand| entry(&cluster.domain_fit(level, demand.shape), domain) >= demand.pods;
@@ -113,25 +135,58 @@ impl<'a, C: Cluster> Domains<'a, C> {
 
     /// Domains that are a choice and have room for these pods, least left over first, whatever this call gave away of them.
     pub fn candidates(&mut self, pods: &[Demand]) -> Vec<u32> {
-        let best_first = self.fitting(pods).best_first.clone();
+        let best_first = self.all_fitting(pods).best_first.clone();
         best_first.into_iter().filter(|domain| !self.closed.contains(domain)).collect()
     }
 
     /// Domains that a unit of these pods could have as well: nobody has them, and this call gave nothing of them away.
     pub fn spare(&mut self, pods: &[Demand], limit: usize) -> Vec<Location> {
-        self.fitting(pods);
-        let fitting = self.asked.get(&key(pods)).map_or(&[] as &[u32], |fitting| fitting.best_first.as_slice());
-        let open = fitting.iter().filter(|domain| !self.given.contains_key(domain) && !self.closed.contains(domain));
-        open.take(limit).map(|domain| self.location(*domain)).collect()
+        let more = self.fitting(pods).more;
+        let spare = self.untouched(pods, limit);
+        if spare.len() >= limit || !more {
+            return spare;
+        }
+        self.all_fitting(pods);
+        self.untouched(pods, limit)
     }
 
+    /// Those among the domains that the index was asked for.
+    fn untouched(&self, pods: &[Demand], limit: usize) -> Vec<Location> {
+        let key = key(pods);
+        let fitting = self.asked.get(&key).map_or(&[] as &[u32], |fitting| fitting.best_first.as_slice());
+        // Something was given away of those that have no room any more.
+        let passed = self.passed.get(&key).copied().unwrap_or_default();
+        let open = |domain: &&u32| !self.given.contains_key(domain) && !self.closed.contains(domain);
+        fitting.iter().skip(passed).filter(open).take(limit).map(|domain| self.location(*domain)).collect()
+    }
+
+    /// The domain that comes after `better` others with room for these pods.
+    fn nth(&mut self, pods: &[Demand], better: usize) -> Option<u32> {
+        let fitting = self.fitting(pods);
+        if better < fitting.best_first.len() || !fitting.more {
+            return fitting.best_first.get(better).copied();
+        }
+        self.all_fitting(pods).best_first.get(better).copied()
+    }
+
+    /// The best domains, or more if more were asked for before.
     fn fitting(&mut self, pods: &[Demand]) -> &Fitting {
         let pods = merged(pods.iter().copied());
         let (cluster, level, exclusive) = (self.cluster, self.level, self.exclusive);
-        self.asked.entry(key(&pods)).or_insert_with(|| {
-            let best_first = cluster.best_domains(level, &pods, exclusive, MOST_DOMAINS);
-            Fitting { all: best_first.iter().copied().collect(), best_first }
-        })
+        let ask = || Fitting::asked(cluster.best_domains(level, &pods, exclusive, FEW_DOMAINS), FEW_DOMAINS);
+        self.asked.entry(key(&pods)).or_insert_with(ask)
+    }
+
+    /// All that the index names.
+    fn all_fitting(&mut self, pods: &[Demand]) -> &Fitting {
+        let pods = merged(pods.iter().copied());
+        let (cluster, level, exclusive) = (self.cluster, self.level, self.exclusive);
+        let ask = || Fitting::asked(cluster.best_domains(level, &pods, exclusive, MOST_DOMAINS), MOST_DOMAINS);
+        let known = self.asked.entry(key(&pods)).or_insert_with(ask);
+        if known.more && known.best_first.len() < MOST_DOMAINS as usize {
+            *known = ask();
+        }
+        known
     }
 
     /// The place that the domain is.

@@ -1,5 +1,7 @@
 //! `muster snapshot` and `muster policy record`: the live cluster, and a set's question, as a scenario file.
 
+mod chain;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +11,6 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use muster_api::LeaderWorkerSet;
-use muster_api::policy::Policy as _;
 use muster_core::ask::{self, Concern};
 use muster_core::cluster::Holding;
 use muster_core::cluster::amounts::Amounts;
@@ -17,9 +18,8 @@ use muster_core::pods;
 use muster_policy_kit::Scenario;
 use muster_policy_kit::capture::{anonymised, cluster, peer, pod_kind};
 use muster_policy_kit::scenario::{Brief, Peer, Request, Unit, Units};
-use serde_json::Value;
 
-use crate::output;
+use crate::output::{self, WAITING, styled};
 use crate::read::{Placed, Reader, World};
 
 /// Levels that most clusters have, widest first.
@@ -70,8 +70,15 @@ pub(crate) async fn record(reader: &Reader, set: &str, all: bool, kept: &Kept) -
     let mut scenario = captured(&world, kept, all.then_some(placed));
     scenario.name = format!("{} groups of {set} to place", groups.len());
     question(&mut scenario, placed, &groups, &world)?;
-    if let Some(policy) = placed.choice.placement.first() {
-        scenario.settings = reader.placement_settings(policy).await?;
+    let mut policies = Vec::new();
+    for policy in &placed.choice.placement {
+        policies.push((policy.clone(), reader.placement_policy(policy).await?));
+    }
+    scenario.settings = chain::settings(policies.first().and_then(|(_, object)| object.as_ref()));
+    let (links, notes) = chain::links(&policies);
+    scenario.chain = links;
+    for note in notes {
+        anstream::eprintln!("{} {note}", styled(WAITING, "note:"));
     }
     write(scenario, kept, &Next::Run)
 }
@@ -263,11 +270,6 @@ impl Bound {
         let set = pod.labels().get(muster_api::names::label::SET_NAME).cloned();
         Some(Self { node, set: set.map(|set| (pod.namespace().unwrap_or_default(), set)), requests })
     }
-}
-
-/// The settings of a policy object; none if there is no such object.
-pub(crate) fn settings_of(object: Option<muster_api::PlacementPolicy>) -> Value {
-    object.map(|object| object.policy().settings()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use muster_core::observed::Observed;
 use serde::de::DeserializeOwned;
 
 use crate::args::Cluster;
-use crate::capture::{Bound, settings_of};
+use crate::capture::Bound;
 
 /// A connection, and the namespace that is meant.
 pub(crate) struct Reader {
@@ -132,10 +132,10 @@ impl Reader {
         Ok(World { sets, nodes, bound, index: RefCell::new(index), now: Timestamp::now() })
     }
 
-    /// The settings of a placement policy; none if there is no such object.
-    pub(crate) async fn placement_settings(&self, name: &str) -> Result<serde_json::Value> {
+    /// The placement policy of this name, if there is one.
+    pub(crate) async fn placement_policy(&self, name: &str) -> Result<Option<PlacementPolicy>> {
         let api: Api<PlacementPolicy> = Api::all(self.client.clone());
-        Ok(settings_of(api.get_opt(name).await?))
+        Ok(api.get_opt(name).await?)
     }
 
     fn api<K>(&self) -> Api<K>

@@ -223,6 +223,24 @@ fn a_simulation_compares_policies_and_draws_them() {
     assert!(page.starts_with("<!doctype html>") && page.contains("<polyline"), "{page}");
 }
 
+#[test]
+fn a_simulation_plays_chains_with_settings_for_each_policy() {
+    let desk = Desk::new();
+    let args =
+        ["simulate", "first.wasm,second.wasm", "second.wasm", "--nodes", "34", "--hours", "2", "--seeds", "1", "-o", "json"];
+    let outcomes = desk.json(&args);
+    let policies: Vec<&str> = outcomes.as_array().unwrap().iter().map(|outcome| outcome["policy"].as_str().unwrap()).collect();
+    assert_eq!(policies, ["fixture 1.2.3, fixture 1.2.3", "fixture 1.2.3", "native"]);
+    // Nothing is both in the first rack and in the second.
+    assert_eq!((&outcomes[0]["placed"], outcomes[1]["placed"].as_u64() > Some(0)), (&0.into(), true), "{outcomes}");
+    let (good, _, complaint) = desk.muster(&[&args[..], &["--settings-of", "third.wasm={}"]].concat());
+    let expected =
+        "error: --settings-of \"third.wasm={}\": no policy \"third.wasm\" is simulated; name it as among the policies\n";
+    assert_eq!((good, complaint.as_str()), (false, expected));
+    let (good, _, complaint) = desk.muster(&["simulate", "first.wasm,,second.wasm"]);
+    assert!(!good && complaint.contains("there is a comma too many"), "{complaint}");
+}
+
 /// A project without a compiler: its recipe copies a component that is there.
 const RECIPE: &str = "
 [policy]

@@ -166,7 +166,9 @@ pub fn anonymised(mut scenario: Scenario) -> Scenario {
     if let Some(request) = &mut scenario.request {
         let owner = request.owner.as_deref().map(|owner| group(&format!("{owner} 0")));
         request.owner = owner.and_then(|owner| Some(owner.rsplit_once(' ')?.0.to_owned()));
-        only_telling_labels(request, &scenario.settings);
+        let links = scenario.chain.iter().map(|link| link.0.settings.clone());
+        let settings = std::iter::once(scenario.settings.clone()).chain(links).collect();
+        only_telling_labels(request, &Value::Array(settings));
         for Brief(peer) in &mut request.peers {
             peer.group = group(&peer.group);
             peer.at = peer.at.take().map(|at| match at {
@@ -241,7 +243,7 @@ mod tests {
     use muster_policy_host::Preparation;
 
     use super::*;
-    use crate::scenario::{Request, Unit, Units, parse};
+    use crate::scenario::{Link, Request, Unit, Units, parse};
 
     fn node(name: &str, rack: &str) -> Node {
         serde_json::from_value(json!({
@@ -354,6 +356,19 @@ mod tests {
             )
         };
         assert_eq!(fit(&scenario), fit(&before));
+    }
+
+    #[test]
+    fn labels_that_any_policy_of_the_chain_names_keep_their_values() {
+        let mut before = captured();
+        let request = before.request.as_mut().unwrap();
+        request.labels = [("tier", "gold"), ("team", "blue")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        before.settings = json!({ "prefer": "gold" });
+        let link = Link { built_in: Some("node-pool".to_owned()), settings: json!({ "teams": ["blue"] }), ..Link::default() };
+        before.chain = vec![Brief(Link { under_test: true, ..Link::default() }), Brief(link)];
+        let after = anonymised(before.clone());
+        assert_eq!(after.request.unwrap().labels, before.request.unwrap().labels);
+        assert_eq!(after.chain, before.chain);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use muster_policy_host::{Engine, Limits, Preparation};
 
 use crate::play::{Call, Cost, Decided, Failure, Landing, Line, Refusal, Report, report, said};
 use crate::policy::{Bytes, Policy};
-use crate::scenario::{Fault, Link, Scenario, Scene, Sites};
+use crate::scenario::{Brief, Fault, Link, Scenario, Scene, Sites};
 
 /// Where the policies of a chain are had from that are not under test. Each is compiled once, whatever settings it has.
 #[derive(Debug, Default)]
@@ -75,24 +75,33 @@ impl<'e> Library<'e> {
 }
 
 /// A policy in its place of a chain.
-struct Member {
+pub(crate) struct Member {
     /// Different from those of the others.
-    name: String,
-    policy: Policy,
-    preparation: Preparation,
+    pub(crate) name: String,
+    pub(crate) policy: Policy,
+    pub(crate) preparation: Preparation,
+}
+
+impl Member {
+    /// Policies in their order, each with a name of its own.
+    pub(crate) fn named(policies: impl IntoIterator<Item = Policy>) -> Vec<Self> {
+        let mut members: Vec<Self> = Vec::new();
+        for policy in policies {
+            let (own, preparation) = (policy.short_name().to_owned(), policy.preparation());
+            let taken = |name: &String| members.iter().any(|member| member.name == *name);
+            let numbered = (2..).map(|number| format!("{own} ({number})"));
+            let name = std::iter::once(own.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or_default();
+            members.push(Self { name, policy, preparation });
+        }
+        members
+    }
 }
 
 fn members(scenario: &Scenario, under_test: &Policy, others: &Library<'_>) -> Result<Vec<Member>, Fault> {
-    let mut members: Vec<Member> = Vec::new();
-    for (position, link) in scenario.chain.iter().enumerate() {
-        let policy = others.find(&format!("chain[{position}]"), &link.0, scenario, under_test)?;
-        let (own, preparation) = (policy.short_name().to_owned(), policy.preparation());
-        let taken = |name: &String| members.iter().any(|member| member.name == *name);
-        let numbered = (2..).map(|number| format!("{own} ({number})"));
-        let name = std::iter::once(own.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or_default();
-        members.push(Member { name, policy, preparation });
-    }
-    Ok(members)
+    let find =
+        |(position, link): (usize, &Brief<Link>)| others.find(&format!("chain[{position}]"), &link.0, scenario, under_test);
+    let policies = scenario.chain.iter().enumerate().map(find).collect::<Result<Vec<_>, _>>()?;
+    Ok(Member::named(policies))
 }
 
 /// Asks the policies of the scenario's chain, as the operator does.
@@ -125,7 +134,7 @@ pub(crate) fn play(scenario: &Scenario, under_test: &Policy, others: &Library<'_
 }
 
 /// The outcome of a future that never waits: nothing here is asked elsewhere.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(outcome) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -135,6 +135,9 @@ pub(crate) enum PolicyCommand {
         output: Output,
     },
     /// A set's question from the live cluster, as a scenario file.
+    ///
+    /// With the settings of its policy; of a set that names several, all of them are the scenario's `chain`, the first as the one under
+    /// test.
     Record {
         /// Name of a LeaderWorkerSet.
         set: String,
@@ -165,9 +168,16 @@ pub(crate) enum PolicyCommand {
         output: Output,
     },
     /// Sets arrive, run and end, nodes fail and return: policies and the native rule compared on the same workloads.
+    ///
+    /// Sets are placed as the operator places them: along their chain of policies, and with --exclusive by the native rule inside what
+    /// the policies leave open.
     Simulate {
-        /// Components or `builtin:NAME`; the native rule is always shown.
+        /// Policies, each by itself; several with commas between them are a chain, as sets name it. The native rule is always shown.
         policies: Vec<String>,
+        /// Settings of one policy, in place of --settings: POLICY=SETTINGS, with the policy as it is named here and its settings as
+        /// JSON, YAML or `@FILE`; may be repeated.
+        #[arg(long, value_name = "POLICY=SETTINGS")]
+        settings_of: Vec<String>,
         #[command(flatten)]
         course: Course,
         #[command(flatten)]

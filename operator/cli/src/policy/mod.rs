@@ -40,7 +40,9 @@ pub(crate) async fn run(command: PolicyCommand, cluster: &Cluster) -> Result<()>
             let against = against.as_deref().map(|policy| replay::Against { policy, settings });
             replay::replay(&files, &policy, against.as_ref(), &with, output)
         }
-        PolicyCommand::Simulate { policies, course, with, output } => simulate::run(&policies, &course, &with, output),
+        PolicyCommand::Simulate { policies, settings_of, course, with, output } => {
+            simulate::run(&policies, &settings_of, &course, &with, output)
+        }
         PolicyCommand::Check { policy, with, output } => check::check(&policy, &with, output),
         PolicyCommand::Inspect { policy, spoken, output } => check::inspect(&policy, &spoken, output).await,
         PolicyCommand::New { name, lang, startup, dir } => project::new(&name, lang, startup, dir.as_deref()),

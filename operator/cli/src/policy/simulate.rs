@@ -1,16 +1,18 @@
 //! `muster policy simulate`: the same workload under several policies.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use comfy_table::{Table, presets};
+use muster_policy_host::Engine;
 use muster_policy_kit::scenario::read;
 use muster_policy_kit::simulate::{Outcome, Plan, Workload, html, simulate, svg};
 use muster_policy_kit::{Policy, properties};
 use serde_json::Value;
 
-use super::args::With;
+use super::args::{With, settings};
 use super::{engine, load};
 use crate::args::Output;
 use crate::output;
@@ -56,15 +58,42 @@ pub(crate) struct Course {
     plot: Option<std::path::PathBuf>,
 }
 
-pub(super) fn run(policies: &[String], course: &Course, with: &With, output: Output) -> Result<()> {
+/// Settings of single policies, by the names that they have on the command line.
+struct Own<'a>(BTreeMap<&'a str, Value>);
+
+impl<'a> Own<'a> {
+    fn read(given: &'a [String], contenders: &[String]) -> Result<Self> {
+        let each = given.iter().map(|text| {
+            let (name, own) = text.split_once('=').with_context(|| {
+                format!("--settings-of {text:?}: write POLICY=SETTINGS, such as builtin:spread={{key: example.com/rack}}")
+            })?;
+            if !contenders.iter().flat_map(|chain| chain.split(',')).any(|known| known == name) {
+                bail!("--settings-of {text:?}: no policy {name:?} is simulated; name it as among the policies");
+            }
+            Ok((name, settings("--settings-of", own)?))
+        });
+        each.collect::<Result<_>>().map(Self)
+    }
+}
+
+/// The policies of a contender, in their order.
+fn chain(engine: &Engine, names: &str, own: &Own<'_>, with: &With, shared: &Value) -> Result<Vec<Policy>> {
+    let each = names.split(',').map(|name| match name {
+        "" => bail!("{names:?}: there is a comma too many; write a chain as builtin:node-pool,builtin:exclusive"),
+        name => load(engine, name, with.limits(name)?, own.0.get(name).unwrap_or(shared)),
+    });
+    each.collect()
+}
+
+pub(super) fn run(policies: &[String], settings_of: &[String], course: &Course, with: &With, output: Output) -> Result<()> {
     let engine = engine()?;
-    let settings = with.settings()?.unwrap_or(Value::Null);
-    let names = policies.iter().map(String::as_str).chain(["native"]);
-    let loaded = names.map(|name| load(&engine, name, with.limits(name)?, &settings)).collect::<Result<Vec<Policy>>>()?;
+    let (shared, own) = (with.settings()?.unwrap_or(Value::Null), Own::read(settings_of, policies)?);
+    let contenders = policies.iter().map(String::as_str).chain(["native"]);
+    let loaded = contenders.map(|names| chain(&engine, names, &own, with, &shared)).collect::<Result<Vec<Vec<Policy>>>>()?;
     let cluster = match &course.cluster {
         Some(file) => read(file)?.remove(0),
         None => {
-            let mut levels: Vec<String> = loaded.iter().flat_map(|policy| policy.preparation().levels).collect();
+            let mut levels: Vec<String> = loaded.iter().flatten().flat_map(|policy| policy.preparation().levels).collect();
             // The narrowest level has the racks, and that is where sets are to be exclusive.
             levels.retain(|key| course.exclusive.as_ref() != Some(key));
             levels.extend(course.exclusive.clone());
@@ -79,11 +108,11 @@ pub(super) fn run(policies: &[String], course: &Course, with: &With, output: Out
     let nodes = cluster.sites()?.node_count();
     let Some(first) = course.seeds.first() else { bail!("--seeds: name at least one") };
     let (mut means, mut curves) = (Vec::new(), Vec::new());
-    for policy in &loaded {
+    for policies in &loaded {
         let mut outcomes = Vec::new();
         for seed in &course.seeds {
             let plan = course.plan(*seed);
-            let outcome = simulate(policy, &cluster, &plan, &Workload::draw(&plan, nodes))?;
+            let outcome = simulate(policies, &cluster, &plan, &Workload::draw(&plan, nodes))?;
             if seed == first {
                 curves.push(outcome.clone());
             }

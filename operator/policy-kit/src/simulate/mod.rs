@@ -1,12 +1,14 @@
-//! Sets arrive, run and end, nodes fail and come back: which policy makes more of the same cluster?
+//! Sets arrive, run and end, nodes fail and come back: which policy, or chain of policies, makes more of the same cluster?
 //!
 //! ```text
-//!  Workload (seeded, the same for every policy) ─► events in the order of time ─► Run: the operator's index, checks and ledger
+//!  Workload (seeded, the same for every policy) ─► events in the order of time ─► Run: the operator's index, walk, checks and ledger
 //!                                                                                   └─► Outcome: utilisation, fragmentation, waiting, wedges
 //! ```
 //! Time is simulated, calls are real. The scheduler is modelled as simply as it goes: a pod goes to the first node of its domain with room,
-//! or, where the policy leaves it to the scheduler, to the node with the most room.
+//! or, where the policy
+//! leaves it to the scheduler, to the domain that it should favour, else to the node with the most room.
 
+mod ask;
 mod plot;
 mod run;
 mod workload;
@@ -21,7 +23,7 @@ pub use workload::{Plan, Workload};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// The policy's name and version.
+    /// The policy's name and version; of a chain all of them, in their order.
     pub policy: String,
     /// Groups that came, and came back after they lost a node.
     pub asked: u32,

@@ -1,31 +1,34 @@
-//! One policy on one workload.
+//! One policy, or one chain of them, on one workload.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, PodSpec};
 use muster_api::names::label;
-use muster_core::cluster::{GroupId, Holding, Index, Scope, Shape, Snapshot, View};
-use muster_core::placement::check::{Assignment, Checked, Checker};
-use muster_core::placement::{BadNode, Demand, DomainId, LevelId, NodeId, Request, ShapeId, Unit, Whereabouts};
+use muster_core::cluster::{GroupId, Holding, Index, Shape, View};
+use muster_core::placement::effects::Effects;
+use muster_core::placement::{NodeId, ShapeId};
+use muster_core::record::Record;
 use serde_json::json;
 
 use super::Outcome;
 use super::workload::{Plan, Workload};
 use crate::bench::percentile;
+use crate::chain::Member;
 use crate::policy::Policy;
 use crate::scenario::{Fault, Scenario};
 
 /// Pause before a set that waits is asked about again though nothing has changed.
 const AGAIN: f64 = 30.0;
 /// Nodes that failed longer ago are forgotten.
-const REMEMBERED: f64 = 24.0 * 3600.0;
+pub(super) const REMEMBERED: f64 = 24.0 * 3600.0;
 
-/// Plays the workload. The cluster is that of the scenario: its nodes, and what is used and held there.
+/// Plays the workload, in which every set names these policies. The cluster is that of the scenario: its nodes, and what is used and
+/// held there.
 ///
 /// # Errors
-/// When the scenario's nodes make no sense.
-pub fn simulate(policy: &Policy, cluster: &Scenario, plan: &Plan, workload: &Workload) -> Result<Outcome, Fault> {
-    let mut run = Run::new(policy, cluster, plan, workload)?;
+/// When the scenario's nodes make no sense, or a policy is none that places groups.
+pub fn simulate(policies: &[Policy], cluster: &Scenario, plan: &Plan, workload: &Workload) -> Result<Outcome, Fault> {
+    let mut run = Run::new(policies, cluster, plan, workload)?;
     run.play(workload);
     Ok(run.outcome())
 }
@@ -44,53 +47,54 @@ enum Event {
 }
 
 /// A group: its fate from arrival to end.
-struct Group {
+pub(super) struct Group {
     set: usize,
-    index: u32,
-    size: u32,
+    pub(super) index: u32,
+    pub(super) size: u32,
     runtime: f64,
     /// Since when it has waited, while it does.
     waits: Option<f64>,
     /// By rank: the node, while it has its place; empty for a pod without one.
     nodes: Vec<String>,
-    before: Vec<String>,
     /// Moves with every placing, so that the end of an earlier life is nobody's.
     life: u32,
     /// All its pods run.
     runs: bool,
 }
 
-struct Run<'a> {
-    policy: &'a Policy,
-    plan: &'a Plan,
-    index: Index,
+pub(super) struct Run<'a> {
+    /// The policies, in the order in which sets name them.
+    pub(super) members: Vec<Member>,
+    pub(super) plan: &'a Plan,
+    pub(super) index: Index,
     nodes: Vec<Node>,
     down: BTreeSet<usize>,
     capacity: BTreeMap<String, u32>,
     /// Domain of each node, by which fragmentation is told.
     domains: BTreeMap<String, String>,
     spec: PodSpec,
-    shape: Shape,
-    levels: Vec<String>,
-    groups: Vec<Group>,
-    failures: BTreeMap<String, Vec<f64>>,
+    /// What pods get when they are created.
+    pub(super) prepared: Effects,
+    pub(super) shape: Shape,
+    pub(super) groups: Vec<Group>,
+    pub(super) failures: BTreeMap<String, Vec<f64>>,
     /// By time, then in the order of their making.
     events: BTreeMap<(u64, usize), Event>,
     made: usize,
-    now: f64,
+    pub(super) now: f64,
     /// Generation of the index at which each set was asked about in vain, and when.
     asked_at: BTreeMap<usize, (u64, f64)>,
-    tally: Tally,
+    pub(super) tally: Tally,
 }
 
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     asked: u32,
     placed: u32,
     wedged: u32,
-    refused: u32,
-    calls: u32,
-    failed_calls: u32,
+    pub(super) refused: u32,
+    pub(super) calls: u32,
+    pub(super) failed_calls: u32,
     waits: Vec<f64>,
     used: f64,
     usable: f64,
@@ -100,7 +104,12 @@ struct Tally {
 }
 
 impl<'a> Run<'a> {
-    fn new(policy: &'a Policy, cluster: &Scenario, plan: &'a Plan, workload: &Workload) -> Result<Self, Fault> {
+    fn new(policies: &[Policy], cluster: &Scenario, plan: &'a Plan, workload: &Workload) -> Result<Self, Fault> {
+        if let Some(Policy::Startup(component)) = policies.iter().find(|policy| matches!(policy, Policy::Startup(_))) {
+            let message = format!("{} is a startup policy; only placement policies are simulated", component.name());
+            return Err(Fault::new("policies", message));
+        }
+        let members = Member::named(policies.iter().cloned());
         let (nodes, index) = cluster.index()?;
         let accelerator = accelerator(&nodes);
         let spec: PodSpec = serde_json::from_value(json!({
@@ -108,11 +117,9 @@ impl<'a> Run<'a> {
         }))
         .map_err(|error| Fault::new("shapes", error.to_string()))?;
         let mut changed = spec.clone();
-        policy.preparation().effects.change_spec(&mut changed);
+        let prepared = Effects::of_chain(members.iter().map(|member| member.preparation.effects.clone()));
+        prepared.change_spec(&mut changed);
         let shape = Shape::of(&changed).map_err(|error| Fault::new("shapes", error.to_string()))?;
-        let mut levels = policy.preparation().levels;
-        let exclusive = plan.exclusive.iter().filter(|key| !levels.contains(key)).cloned().collect::<Vec<_>>();
-        levels.extend(exclusive);
         let name = |node: &Node| node.metadata.name.clone().unwrap_or_default();
         let capacity = nodes.iter().map(|node| (name(node), slots_of(node, &accelerator, plan.accelerators))).collect();
         let by =
@@ -121,15 +128,15 @@ impl<'a> Run<'a> {
             |node: &Node| by.as_ref().and_then(|key| node.metadata.labels.as_ref()?.get(key).cloned()).unwrap_or_default();
         let domains = nodes.iter().map(|node| (name(node), domain(node))).collect();
         let mut run = Self {
-            policy,
+            members,
             plan,
             index,
             down: BTreeSet::new(),
             capacity,
             domains,
             spec: changed,
+            prepared,
             shape,
-            levels,
             groups: Vec::new(),
             failures: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -183,8 +190,8 @@ impl<'a> Run<'a> {
         for (index, runtime) in (0..).zip(&arrival.runtimes) {
             self.tally.asked += 1;
             let (size, runtime, waits) = (arrival.size, *runtime, Some(self.now));
-            let (nodes, before) = (Vec::new(), Vec::new());
-            self.groups.push(Group { set, index, size, runtime, waits, nodes, before, life: 0, runs: false });
+            let nodes = Vec::new();
+            self.groups.push(Group { set, index, size, runtime, waits, nodes, life: 0, runs: false });
         }
     }
 
@@ -193,7 +200,7 @@ impl<'a> Run<'a> {
         GroupId { namespace: "ml".to_owned(), leader_pod: format!("set{set}-{index}") }
     }
 
-    fn pod_name(&self, group: usize, rank: usize) -> String {
+    pub(super) fn pod_name(&self, group: usize, rank: usize) -> String {
         let leader = self.id(group).leader_pod;
         if rank == 0 { leader } else { format!("{leader}-{rank}") }
     }
@@ -207,7 +214,7 @@ impl<'a> Run<'a> {
         self.index.release(&self.id(group));
         let now = self.now;
         let group = &mut self.groups[group];
-        group.before = std::mem::take(&mut group.nodes);
+        group.nodes.clear();
         group.runs = false;
         group.life += 1;
         if lost {
@@ -261,104 +268,41 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn ask(&mut self, set: usize, members: &[usize]) {
-        let view = View {
-            levels: self.levels.clone(),
-            shapes: vec![self.shape.clone()],
-            namespace: "ml".to_owned(),
-            scope: Scope::Namespace,
-            for_groups: members.iter().map(|group| self.id(*group)).collect(),
-            divided: false,
-            avoid: BTreeSet::new(),
-            inside: Vec::new(),
-        };
-        let snapshot = self.index.snapshot(view.clone());
-        let request = self.request(set, members, &snapshot);
-        let Some(outcome) = self.policy.place(&snapshot, &request) else { return };
-        self.tally.calls += 1;
-        let Ok(answers) = outcome.result else {
-            self.tally.failed_calls += 1;
-            return;
-        };
-        let mut checker = Checker::new(&snapshot, &request);
-        for answer in answers {
-            let Some(group) = members.iter().copied().find(|group| self.groups[*group].index == answer.unit) else {
-                self.tally.refused += 1;
-                continue;
-            };
-            match checker.apply(&answer) {
-                Ok(Checked::Assigned(assignment)) => {
-                    let pods = [Demand { shape: ShapeId(0), pods: self.groups[group].size }];
-                    let committed = self.index.commit(&view, &format!("set{set}"), self.id(group), &pods, &assignment);
-                    match committed {
-                        Ok(()) => self.bind(group, Some(&assignment)),
-                        Err(_) => self.tally.refused += 1,
-                    }
-                }
-                Ok(Checked::Unconstrained(_)) => self.bind(group, None),
-                Ok(Checked::Hold { .. } | Checked::Refused) => {}
-                Err(_) => self.tally.refused += 1,
-            }
-        }
-    }
-
-    fn request(&self, set: usize, members: &[usize], snapshot: &Snapshot) -> Request {
-        let units = members.iter().map(|group| {
-            let group = &self.groups[*group];
-            let nodes: Vec<NodeId> = group.before.iter().map(|name| snapshot.node_of(name).unwrap_or(NodeId::NONE)).collect();
-            let previous = (!nodes.is_empty()).then(|| Whereabouts { domains: domains(snapshot, &nodes), nodes });
-            let pods = vec![Demand { shape: ShapeId(0), pods: group.size }];
-            Unit { id: group.index, pods, previous, ..Unit::default() }
-        });
-        let bad = self.failures.iter().filter_map(|(name, times)| {
-            let recent: Vec<f64> = times.iter().copied().filter(|time| self.now - time < REMEMBERED).collect();
-            let last = recent.last()?;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds of a day")]
-            let age_ms = ((self.now - last) * 1000.0) as u64;
-            Some(BadNode { node: snapshot.node_of(name)?, failures: u32::try_from(recent.len()).unwrap_or(u32::MAX), age_ms })
-        });
-        Request {
-            owner: format!("ml/set{set}"),
-            exclusive: self.plan.exclusive.as_deref().and_then(|key| snapshot.level_of(key)),
-            units: units.collect(),
-            bad_nodes: bad.collect(),
-            ..Request::default()
-        }
-    }
-
     /// The scheduler's part: every pod gets a node, as far as there is room.
-    fn bind(&mut self, group: usize, assignment: Option<&Assignment>) {
+    pub(super) fn bind(&mut self, group: usize, record: &Record) {
         let size = self.groups[group].size as usize;
         self.groups[group].nodes = vec![String::new(); size];
         self.tally.placed += 1;
         if let Some(since) = self.groups[group].waits.take() {
             self.tally.waits.push(self.now - since);
         }
-        let (pins, by_rank) = match assignment {
-            Some(assignment) => (assignment.instructions.pins.clone(), ranks(assignment, size)),
-            None => (Vec::new(), vec![None; size]),
-        };
-        for (rank, own) in by_rank.iter().enumerate() {
+        for (rank, part) in ranks(record, size).iter().enumerate() {
             let room = self.room(group);
             let fits = |name: &String| room.get(name).is_some_and(|slots| *slots > 0);
-            let node = match (pins.get(rank), assignment) {
-                (Some(pin), _) => Some(pin.clone()).filter(fits),
-                (None, Some(assignment)) => {
-                    let good = |name: &&String| fits(name) && self.matches(name, assignment, own.as_ref());
-                    room.keys().find(good).cloned()
-                }
-                (None, None) => {
-                    room.iter().filter(|(_, slots)| **slots > 0).max_by_key(|(_, slots)| **slots).map(|(name, _)| name.clone())
-                }
+            let good = |name: &&String| fits(name) && self.matches(name, record, part.as_ref());
+            let node = match record.instructions.pins.get(rank) {
+                Some(pin) => Some(pin.clone()).filter(fits),
+                None if is_bound_to_nodes(record) => room.keys().find(good).cloned(),
+                None => self.favoured(&room, record, good),
             };
             let Some(node) = node else { continue };
             self.bind_pod(group, rank, &node);
         }
-        self.hold_without_pods(group, assignment.is_some());
+        self.hold_without_pods(group);
         self.begin_if_whole(group);
         if !self.groups[group].runs {
             self.tally.wedged += 1;
         }
+    }
+
+    /// The scheduler's own choice: in the best of the domains that it should favour, else the node with the most room.
+    fn favoured(&self, room: &BTreeMap<String, u32>, record: &Record, good: impl Fn(&&String) -> bool) -> Option<String> {
+        let mut preferred = record.instructions.preferred.iter();
+        let in_domain = |(key, value): &(String, String)| {
+            room.keys().find(|name| good(name) && self.index.node_label(name, key) == Some(value.as_str())).cloned()
+        };
+        let most = || room.iter().filter(|(name, _)| good(name)).max_by_key(|(_, slots)| **slots).map(|(name, _)| name.clone());
+        preferred.find_map(in_domain).or_else(most)
     }
 
     /// Slots of every node for this group's pods.
@@ -387,10 +331,10 @@ impl<'a> Run<'a> {
         room
     }
 
-    fn matches(&self, node: &str, assignment: &Assignment, part: Option<&(String, String)>) -> bool {
+    fn matches(&self, node: &str, record: &Record, part: Option<&(String, String)>) -> bool {
         let label = |key: &str| self.index.node_label(node, key);
-        !assignment.instructions.avoid.iter().any(|avoided| avoided == node)
-            && assignment.selector.iter().all(|(key, value)| label(key) == Some(value))
+        !record.instructions.avoid.iter().any(|avoided| avoided == node)
+            && record.selector.iter().all(|(key, value)| label(key) == Some(value))
             && part.is_none_or(|(key, value)| label(key) == Some(value))
     }
 
@@ -405,9 +349,9 @@ impl<'a> Run<'a> {
     }
 
     /// Bound pods count by themselves.
-    fn hold_without_pods(&mut self, group: usize, assigned: bool) {
+    fn hold_without_pods(&mut self, group: usize) {
         let whole = self.groups[group].nodes.iter().all(|node| !node.is_empty());
-        if let Some(held) = self.index.holding(&self.id(group)).cloned().filter(|_| assigned && whole) {
+        if let Some(held) = self.index.holding(&self.id(group)).cloned().filter(|_| whole) {
             self.index.hold(Holding { outstanding: Vec::new(), pinned: Vec::new(), subgroups: Vec::new(), ..held });
         }
     }
@@ -472,7 +416,7 @@ impl<'a> Run<'a> {
         let never = self.groups.iter().filter(|group| group.waits.is_some()).count();
         let tally = &mut self.tally;
         Outcome {
-            policy: self.policy.name(),
+            policy: self.members.iter().map(|member| member.policy.name()).collect::<Vec<_>>().join(", "),
             asked: tally.asked,
             placed: tally.placed,
             wedged: tally.wedged,
@@ -507,19 +451,14 @@ fn slots_of(node: &Node, accelerator: &str, each: u32) -> u32 {
 }
 
 /// For every rank of a split group: the label that its part's nodes have.
-fn ranks(assignment: &Assignment, size: usize) -> Vec<Option<(String, String)>> {
-    let parts = assignment.instructions.parts.iter();
+fn ranks(record: &Record, size: usize) -> Vec<Option<(String, String)>> {
+    let parts = record.instructions.parts.iter();
     let mut ranks: Vec<_> = parts.flat_map(|part| (0..part.pods).map(|_| Some((part.key.clone(), part.value.clone())))).collect();
     ranks.resize(size, None);
     ranks
 }
 
-fn domains(snapshot: &Snapshot, nodes: &[NodeId]) -> Vec<DomainId> {
-    let each = (0..).zip(snapshot.levels()).map(|(level, _)| {
-        let column = snapshot.node_domains(LevelId(level));
-        let mut domains = nodes.iter().map(|node| column.get(node.0 as usize).copied().unwrap_or(DomainId::NONE.0));
-        let first = domains.next().unwrap_or(DomainId::NONE.0);
-        if domains.all(|domain| domain == first) { DomainId(first) } else { DomainId::NONE }
-    });
-    each.collect()
+/// Whether the record says more to the scheduler than which nodes to avoid or favour.
+fn is_bound_to_nodes(record: &Record) -> bool {
+    !record.selector.is_empty() || !record.instructions.parts.is_empty()
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use muster_api::LeaderWorkerSet;
 use muster_api::group_status::GroupPhase;
+use muster_api::policy::{OnFailure, Policy as _, PolicyMode};
+use muster_api::{LeaderWorkerSet, PlacementPolicy};
 use muster_core::ask::{self, Concern, Question};
 use muster_core::cluster::{DomainReport, Scope, Verdict};
 use muster_core::instructions::Instructions;
@@ -30,6 +31,9 @@ pub(crate) struct Explained {
     group: u32,
     state: String,
     why: String,
+    /// What is the matter with the set's policies; the same for all its groups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    policies: Vec<String>,
     /// For a group whose place is in question: every domain of the level that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<String>,
@@ -53,7 +57,13 @@ struct Domain {
     why: String,
 }
 
-pub(crate) fn explain(world: &World, namespace: &str, name: &str, only: Option<u32>) -> Result<Vec<Explained>> {
+/// Explains the groups of a set, or one of them. `policies` are the cluster's, as far as whoever asks may see them.
+pub(crate) fn explain(
+    world: &World,
+    policies: &[PlacementPolicy],
+    (namespace, name): (&str, &str),
+    only: Option<u32>,
+) -> Result<Vec<Explained>> {
     let placed = world.sets.iter().find(|placed| placed.set.set_namespace() == namespace && placed.set.set_name() == name);
     let placed = placed.with_context(|| {
         format!("there is no LeaderWorkerSet {name:?} in namespace {namespace:?}; `muster status -A` lists all")
@@ -72,6 +82,8 @@ pub(crate) fn explain(world: &World, namespace: &str, name: &str, only: Option<u
             (Some(leader), None) => settled(world, leader, index, &standing(leader, choice)),
         });
     }
+    let troubles: Vec<String> = choice.placement.iter().flat_map(|name| troubles(name, policies)).collect();
+    explained.iter_mut().for_each(|group| group.policies.clone_from(&troubles));
     if explained.is_empty() {
         match only {
             Some(only) => bail!("{namespace}/{name} has no group {only}; it asks for {} groups", set.replicas()),
@@ -81,8 +93,48 @@ pub(crate) fn explain(world: &World, namespace: &str, name: &str, only: Option<u
     Ok(explained)
 }
 
+/// What keeps a policy from deciding, and what decides instead.
+fn troubles(name: &str, policies: &[PlacementPolicy]) -> Vec<String> {
+    let Some(policy) = policies.iter().find(|policy| policy.name_any() == name) else { return Vec::new() };
+    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
+    let loaded = policy.status.as_ref().is_some_and(|status| status.active.is_some());
+    let spec = policy.policy();
+    let instead = match spec.on_failure() {
+        _ if spec.mode() == PolicyMode::Observe => "it is only observed, so that nothing changes by that",
+        OnFailure::Default => "groups are placed as without it (onFailure: Default)",
+        OnFailure::Hold => "groups wait (onFailure: Hold)",
+        OnFailure::LastGood => "its previous version decides, if there is one (onFailure: LastGood)",
+    };
+    let mut troubles = Vec::new();
+    match condition("Ready") {
+        None => troubles.push(format!("{name} is not loaded yet: {instead}")),
+        Some(ready) if ready.status != "True" && loaded => {
+            troubles.push(format!("{name} is not as it should be: {}", ready.message))
+        }
+        Some(ready) if ready.status != "True" => troubles.push(format!("{name} can't decide: {}; {instead}", ready.message)),
+        Some(_) => {}
+    }
+    if let Some(answering) = condition("Answering").filter(|answering| answering.status == "False") {
+        troubles.push(format!("{name} failed when it was asked last: {}; {instead}", answering.message));
+    }
+    if spec.mode() == PolicyMode::Observe {
+        troubles
+            .push(format!("{name} is only observed (mode: Observe): it decides nothing, events of the set say what it would do"));
+    }
+    troubles
+}
+
 fn simple(group: u32, state: &str, why: impl Into<String>) -> Explained {
-    Explained { group, state: state.to_owned(), why: why.into(), level: None, domains: Vec::new(), unlabelled: 0 }
+    Explained {
+        group,
+        state: state.to_owned(),
+        why: why.into(),
+        policies: Vec::new(),
+        level: None,
+        domains: Vec::new(),
+        unlabelled: 0,
+    }
 }
 
 fn settled(world: &World, leader: &Pod, group: u32, standing: &Standing) -> Explained {
@@ -186,6 +238,9 @@ fn domain(report: &DomainReport) -> Domain {
 
 pub(crate) fn render(explained: &[Explained]) -> String {
     let mut text = String::new();
+    for trouble in explained.first().map(|group| group.policies.as_slice()).unwrap_or_default() {
+        let _ = writeln!(text, "{} {trouble}", styled(WAITING, "policy"));
+    }
     for group in explained {
         let _ = writeln!(text, "{} {}: {}", styled(STRONG, &format!("group {}", group.group)), group.state, group.why);
         let Some(level) = &group.level else { continue };
@@ -208,6 +263,38 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[rstest::rstest]
+    #[case::good(json!({}), json!({ "conditions": [ready("True", "")], "active": { "digest": "sha256:0" } }), &[])]
+    #[case::new(json!({}), json!({}), &["racks is not loaded yet: groups are placed as without it (onFailure: Default)"])]
+    #[case::refused(json!({ "onFailure": "Hold" }), json!({ "conditions": [ready("False", "it imports wasi")] }),
+        &["racks can't decide: it imports wasi; groups wait (onFailure: Hold)"])]
+    #[case::an_older_version_decides(json!({}),
+        json!({ "conditions": [ready("False", "it imports wasi; the last good version keeps deciding")], "active": { "digest": "sha256:0" } }),
+        &["racks is not as it should be: it imports wasi; the last good version keeps deciding"])]
+    #[case::failing(json!({ "onFailure": "LastGood" }),
+        json!({ "conditions": [ready("True", ""), condition("Answering", "False", "the policy trapped")], "active": { "digest": "sha256:0" } }),
+        &["racks failed when it was asked last: the policy trapped; its previous version decides, if there is one (onFailure: LastGood)"])]
+    #[case::observed(json!({ "mode": "Observe" }), json!({ "conditions": [ready("True", "")], "active": { "digest": "sha256:0" } }),
+        &["racks is only observed (mode: Observe): it decides nothing, events of the set say what it would do"])]
+    fn what_keeps_a_policy_from_deciding_is_said_with_what_decides_instead(
+        #[case] mut spec: serde_json::Value,
+        #[case] status: serde_json::Value,
+        #[case] expected: &[&str],
+    ) {
+        spec["source"] = json!({ "builtIn": "node-pool" });
+        let policy = json!({ "apiVersion": "policy.muster.dev/v1alpha1", "kind": "PlacementPolicy", "metadata": { "name": "racks" },
+            "spec": spec, "status": status });
+        assert_eq!(troubles("racks", &[serde_json::from_value(policy).unwrap()]), expected);
+    }
+
+    fn ready(status: &str, message: &str) -> serde_json::Value {
+        condition("Ready", status, message)
+    }
+
+    fn condition(kind: &str, status: &str, message: &str) -> serde_json::Value {
+        json!({ "type": kind, "status": status, "reason": "Some", "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z" })
+    }
 
     #[rstest::rstest]
     #[case::free(json!({}), "on any node")]

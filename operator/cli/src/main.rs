@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::args::{Args, Command, Picture};
@@ -30,7 +30,7 @@ const PULSE: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
+    match run(Args::read()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("error: {error:#}");
@@ -40,26 +40,28 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<()> {
+    let before = args.corner;
     match args.command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "muster", &mut std::io::stdout());
             Ok(())
         }
-        Command::Policy { command } => policy::run(*command, &args.cluster).await,
-        Command::Snapshot { kept } => {
-            let reader = Reader::connect(&args.cluster, true).await?;
+        Command::Policy { command } => policy::run(*command, before).await,
+        Command::Snapshot { kept, cluster } => {
+            let reader = Reader::of_all(&cluster.or(before.cluster)).await?;
             capture::snapshot(&reader, &kept).await
         }
-        Command::Status { set: None, all_namespaces, watch, output } => {
-            let reader = Reader::connect(&args.cluster, all_namespaces).await?;
+        Command::Status { set: None, all_namespaces, watch, output, corner } => {
+            let corner = corner.or(before);
+            let reader = if all_namespaces { Reader::of_all(&corner.cluster).await? } else { Reader::of(&corner).await? };
             follow(watch, async || {
                 let overview: Vec<_> = reader.sets().await?.iter().map(status::Overview::of).collect();
                 output::text(output, &overview, || status::table(&overview))
             })
             .await
         }
-        Command::Status { set: Some(set), watch, output, .. } => {
-            let reader = Reader::connect(&args.cluster, false).await?;
+        Command::Status { set: Some(set), watch, output, corner, .. } => {
+            let reader = Reader::of(&corner.or(before)).await?;
             follow(watch, async || {
                 let (set, observed) = reader.set(&set).await?;
                 let tree = status::Tree::of(&set, &observed, Timestamp::now());
@@ -67,14 +69,14 @@ async fn run(args: Args) -> Result<()> {
             })
             .await
         }
-        Command::Explain { set, group, output } => {
-            let reader = Reader::connect(&args.cluster, false).await?;
+        Command::Explain { set, group, output, corner } => {
+            let reader = Reader::of(&corner.or(before)).await?;
             let world = reader.world().await?;
-            let explained = explain::explain(&world, reader.namespace(), &set, group)?;
+            let explained = explain::explain(&world, &reader.placement_policies().await, (reader.namespace(), &set), group)?;
             output::show(output, &explained, || explain::render(&explained))
         }
-        Command::Topology { level, output } => {
-            let reader = Reader::connect(&args.cluster, true).await?;
+        Command::Topology { level, output, cluster } => {
+            let reader = Reader::of_all(&cluster.or(before.cluster)).await?;
             let map = topology::Map::of(&reader.world().await?, level.as_deref())?;
             match output {
                 Picture::Text => output::print(&map.render()),

@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
-use kube::config::KubeConfigOptions;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource, ResourceExt as _};
 use muster_api::names::label;
@@ -21,7 +21,7 @@ use muster_core::cluster::{Index, Snapshot, View};
 use muster_core::observed::Observed;
 use serde::de::DeserializeOwned;
 
-use crate::args::Cluster;
+use crate::args::{Cluster, Corner};
 use crate::capture::Bound;
 
 /// A connection, and the namespace that is meant.
@@ -56,14 +56,27 @@ impl World {
 }
 
 impl Reader {
-    pub(crate) async fn connect(cluster: &Cluster, all: bool) -> Result<Self> {
+    /// Reads one namespace.
+    pub(crate) async fn of(corner: &Corner) -> Result<Self> {
+        let reader = Self::of_all(&corner.cluster).await?;
+        let namespace = corner.namespace.clone().unwrap_or(reader.namespace);
+        Ok(Self { namespace, all: false, ..reader })
+    }
+
+    /// Reads all namespaces.
+    pub(crate) async fn of_all(cluster: &Cluster) -> Result<Self> {
         let options = KubeConfigOptions { context: cluster.context.clone(), ..KubeConfigOptions::default() };
-        let config = match &cluster.context {
-            Some(_) => Config::from_kubeconfig(&options).await.context("reading the kubeconfig")?,
-            None => Config::infer().await.context("finding a cluster: set KUBECONFIG, or run inside one")?,
+        let config = match (&cluster.kubeconfig, &cluster.context) {
+            (Some(file), _) => {
+                let reading = || format!("reading the kubeconfig {}", file.display());
+                let kubeconfig = Kubeconfig::read_from(file).with_context(reading)?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(reading)?
+            }
+            (None, Some(_)) => Config::from_kubeconfig(&options).await.context("reading the kubeconfig")?,
+            (None, None) => Config::infer().await.context("finding a cluster: set KUBECONFIG, or run inside one")?,
         };
-        let namespace = cluster.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        Ok(Self { client: Client::try_from(config)?, namespace, all })
+        let namespace = config.default_namespace.clone();
+        Ok(Self { client: Client::try_from(config)?, namespace, all: true })
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -130,6 +143,11 @@ impl Reader {
             index.replace_holdings_of_set(set.set_namespace(), set.set_name(), holdings);
         }
         Ok(World { sets, nodes, bound, index: RefCell::new(index), now: Timestamp::now() })
+    }
+
+    /// The placement policies; none for somebody who may not see them, because sets can be explained without.
+    pub(crate) async fn placement_policies(&self) -> Vec<PlacementPolicy> {
+        list(&Api::all(self.client.clone()), &ListParams::default()).await.unwrap_or_default()
     }
 
     /// The placement policy of this name, if there is one.

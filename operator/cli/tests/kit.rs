@@ -81,6 +81,35 @@ fn a_bad_component_is_refused_with_the_remedy() {
 }
 
 #[test]
+fn who_rejects_its_settings_is_still_described() {
+    let desk = Desk::new();
+    let component = desk.0.path().join("strict.wasm");
+    let schema = r#"{"type": "object", "required": ["rack"]}"#;
+    std::fs::write(&component, Guest { schema, ..Guest::default() }.component()).unwrap();
+    let (good, printed, _) = desk.muster(&["check", "strict.wasm"]);
+    assert!(!good);
+    assert!(printed.contains("✓ describe  fixture 1.2.3, a settings schema"), "{printed}");
+    assert!(printed.contains("✗ settings  the policy rejects its settings"), "{printed}");
+    let inspected = desk.json(&["inspect", "strict.wasm", "-o", "json"]);
+    assert_eq!((&inspected["name"], &inspected["settingsSchema"]["required"][0]), (&"fixture 1.2.3".into(), &"rack".into()));
+}
+
+#[test]
+fn a_call_that_takes_too_long_says_how_it_gets_more_time() {
+    let desk = Desk::new();
+    desk.write("slow.wasm", Guest::that("(loop (br 0)) unreachable").component());
+    let (good, printed, _) = desk.muster(&["run", "slow.wasm", "--scenario", "case.yaml", "--deadline", "20ms"]);
+    let said = "deadline the policy did not answer within 20ms; make it faster, or raise spec.limits.deadline (to at most 500ms); \
+                here by --deadline, or for good in policy.toml below [limits]";
+    assert!(!good && printed.contains(said), "{printed}");
+    let (_, _, complaint) =
+        desk.muster(&["bench", "slow.wasm", "--nodes", "1", "--units", "1", "--calls", "1", "--deadline", "20ms"]);
+    assert!(complaint.contains("here by --deadline, or for good in policy.toml"), "{complaint}");
+    let (_, printed, _) = desk.muster(&["run", "slow.wasm", "--scenario", "case.yaml", "--deadline", "500ms"]);
+    assert!(printed.contains("the policy did not answer within 500ms; make it faster: no call may take longer\n"), "{printed}");
+}
+
+#[test]
 fn an_inspected_component_says_what_it_is() {
     let inspected = Desk::new().json(&["inspect", "first.wasm", "-o", "json"]);
     assert_eq!((&inspected["world"], &inspected["name"]), (&"placement-policy".into(), &"fixture 1.2.3".into()));
@@ -266,7 +295,7 @@ fn a_new_project_says_what_to_do_next_and_takes_no_place_that_is_taken() {
     let (good, _, complaint) = desk.muster(&["new", "Racks", "--lang", "c"]);
     assert!(!good && complaint.starts_with("error: \"Racks\" is no name for a policy: at most 63 small letters"), "{complaint}");
     let (good, _, complaint) = desk.muster(&["new", "racks", "--lang", "cobol"]);
-    assert!(!good && complaint.contains("\"cobol\" is none of rust, c, go, js, python"), "{complaint}");
+    assert!(!good && complaint.contains("[possible values: rust, c, go, js, python]"), "{complaint}");
 }
 
 #[test]

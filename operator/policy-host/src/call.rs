@@ -69,13 +69,13 @@ pub enum CallError {
         frames: Vec<String>,
     },
     /// The call took too long.
-    #[error("the policy did not answer within {limit:?}")]
+    #[error("the policy did not answer within {limit:?}; {}", faster(*limit))]
     Deadline {
         /// The time that it had.
         limit: Duration,
     },
     /// The call wanted too much memory.
-    #[error("the policy wanted more than its {limit} bytes of memory")]
+    #[error("the policy wanted more than its {limit} bytes of memory; {}", smaller(*limit))]
     Memory {
         /// The memory that it had, in bytes.
         limit: usize,
@@ -119,6 +119,26 @@ pub enum CallError {
     /// The host could not make an instance. Not the policy's doing.
     #[error("the policy could not be started: {0}")]
     Host(String),
+}
+
+/// The remedy for a policy that takes longer than `limit`.
+fn faster(limit: Duration) -> String {
+    let most = Limits::DEADLINE_RANGE.1;
+    if limit < most {
+        format!("make it faster, or raise spec.limits.deadline (to at most {most:?})")
+    } else {
+        "make it faster: no call may take longer".to_owned()
+    }
+}
+
+/// The remedy for a policy that wants more than `limit` bytes.
+fn smaller(limit: usize) -> String {
+    let most = Limits::MAX_MEMORY;
+    if limit < most {
+        format!("make it smaller, or raise spec.limits.memory (to at most {}Mi)", most >> 20)
+    } else {
+        "make it smaller: no call may have more".to_owned()
+    }
 }
 
 impl CallError {

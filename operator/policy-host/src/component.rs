@@ -22,11 +22,14 @@ use crate::slots::{Busy, Pace, Slot};
 use crate::store::{HostState, Limits, instructions, store};
 
 /// Who a policy says it is.
-#[derive(Debug, Clone)]
-pub(crate) struct Descriptor {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) settings_schema: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// JSON Schema of its settings; empty if there is none.
+    pub settings_schema: String,
 }
 
 /// What a policy says that it needs, as it says it.
@@ -309,5 +312,16 @@ impl Engine {
         settings: &serde_json::Value,
     ) -> Result<StartupComponent, LoadError> {
         load::load(self, bytes, limits, settings).map(|loaded| StartupComponent(Arc::new(loaded)))
+    }
+
+    /// Who a policy says it is, whatever settings it wants: the steps of loading up to those about settings.
+    ///
+    /// # Errors
+    /// The step that failed and why.
+    pub fn describe(&self, bytes: &[u8], kind: PolicyKind, limits: Limits) -> Result<Descriptor, LoadError> {
+        match kind {
+            PolicyKind::Placement => load::describe::<PlacementPolicyPre<HostState>>(self, bytes, limits),
+            PolicyKind::Startup => load::describe::<StartupPolicyPre<HostState>>(self, bytes, limits),
+        }
     }
 }

@@ -34,7 +34,7 @@ pub use accept::{AcceptError, PolicyKind, kind_of};
 pub use breaker::{Breaker, Permit};
 pub use built_in::{BuiltIn, built_in, built_ins};
 pub use call::{CallError, CallOutcome, LogLevel, LogLine, TrapKind};
-pub use component::{PlacementComponent, Preparation, StartupComponent};
+pub use component::{Descriptor, PlacementComponent, Preparation, StartupComponent};
 pub use engine::{Allocation, Engine, EngineError, EngineOptions};
 pub use folder::{CacheOptions, Folder};
 pub use load::{LoadError, Step, digest};

@@ -144,12 +144,12 @@ impl LoadError {
             Self::Link(_) => Some("build it against the wit/policy.wit of this operator".into()),
             Self::Schema(_) => Some("correct the schema in the policy, or let `describe` answer with an empty one".into()),
             Self::Settings(_) => Some("correct the fields of spec.settings that are named".into()),
-            Self::Describe(error) | Self::ValidateSettings(error) | Self::Prepare(error) => match error {
-                CallError::Deadline { .. } => Some("make the policy faster: this is the longest that any call may take".into()),
-                CallError::Memory { .. } => Some("raise spec.limits.memory, or make the policy smaller".into()),
-                _ => None,
-            },
-            Self::Descriptor { .. } | Self::PrepareKeys { .. } | Self::PrepareEffects(_) => None,
+            Self::Describe(_)
+            | Self::ValidateSettings(_)
+            | Self::Prepare(_)
+            | Self::Descriptor { .. }
+            | Self::PrepareKeys { .. }
+            | Self::PrepareEffects(_) => None,
         }
     }
 
@@ -196,15 +196,31 @@ pub(crate) fn load<W: World>(
     limits: Limits,
     settings: &serde_json::Value,
 ) -> Result<Loaded<W>, LoadError> {
-    engine.check_size(bytes)?;
-    accept::accept(bytes, W::KIND)?;
-    let digest = digest(bytes);
-    let pre = link::<W>(engine, &compile(engine, bytes, &digest)?)?;
-    let pace = Pace::unknown();
-    let descriptor = run(engine, &pre, limits.patient(), &pace, W::describe).result.map_err(LoadError::Describe)?;
-    let schema = check_descriptor(&descriptor)?;
+    let (digest, pace) = (digest(bytes), Pace::unknown());
+    let (pre, descriptor, schema) = described::<W>(engine, bytes, &digest, limits, &pace)?;
     let (settings, preparation) = take_settings(engine, &pre, limits, &pace, &schema, settings)?;
     Ok(Loaded { engine: engine.clone(), pre, limits, digest, descriptor, settings, preparation, pace })
+}
+
+/// The steps that need no settings.
+fn described<W: World>(
+    engine: &Engine,
+    bytes: &[u8],
+    digest: &str,
+    limits: Limits,
+    pace: &Arc<Pace>,
+) -> Result<(W, Descriptor, Schema), LoadError> {
+    engine.check_size(bytes)?;
+    accept::accept(bytes, W::KIND)?;
+    let pre = link::<W>(engine, &compile(engine, bytes, digest)?)?;
+    let descriptor = run(engine, &pre, limits.patient(), pace, W::describe).result.map_err(LoadError::Describe)?;
+    let schema = check_descriptor(&descriptor)?;
+    Ok((pre, descriptor, schema))
+}
+
+/// Who a policy says it is, without any settings.
+pub(crate) fn describe<W: World>(engine: &Engine, bytes: &[u8], limits: Limits) -> Result<Descriptor, LoadError> {
+    described::<W>(engine, bytes, &digest(bytes), limits, &Pace::unknown()).map(|(_, descriptor, _)| descriptor)
 }
 
 /// The last steps again, for a component that is compiled already.

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use muster_core::placement::native;
 use muster_core::startup::{Group, Phase, Pod, Request};
-use muster_policy_host::{CallError, CallOutcome};
+use muster_policy_host::CallOutcome;
 use serde::Serialize;
 
+use crate::play::told;
 use crate::policy::Policy;
 use crate::properties::large;
 use crate::scenario::Fault;
@@ -107,7 +108,7 @@ fn summary<T>(policy: &Policy, (nodes, units, calls): (u32, u32, u32), outcomes:
         peak_memory_bytes: outcomes.iter().map(|outcome| outcome.peak_memory).max().unwrap_or(0),
         instructions: None,
         native: None,
-        failure: outcomes.iter().find_map(|outcome| outcome.result.as_ref().err()).map(CallError::to_string),
+        failure: outcomes.iter().find_map(|outcome| outcome.result.as_ref().err()).map(told),
     }
 }
 

@@ -10,7 +10,7 @@ use muster_core::placement::effects::Effect;
 use muster_core::placement::{Answer, Decision, NodeId, Place};
 use muster_core::startup::{Request as StartupRequest, Step};
 use muster_core::subgroups::SubgroupDomains;
-use muster_policy_host::{CallError, CallOutcome, LogLevel};
+use muster_policy_host::{CallError, CallOutcome, Limits, LogLevel};
 use serde::Serialize;
 
 use crate::chain::{self, Library};
@@ -113,8 +113,18 @@ pub struct Failure {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        Self { kind: error.kind().to_owned(), message: error.to_string(), fault: error.is_fault() }
+        Self { kind: error.kind().to_owned(), message: told(&error), fault: error.is_fault() }
     }
+}
+
+/// The error as an author reads it: fields of a policy object have flags here, and a place in the project.
+pub(crate) fn told(error: &CallError) -> String {
+    let flag = match error {
+        CallError::Deadline { limit } if *limit < Limits::DEADLINE_RANGE.1 => "--deadline",
+        CallError::Memory { limit } if *limit < Limits::MAX_MEMORY => "--memory",
+        _ => return error.to_string(),
+    };
+    format!("{error}; here by {flag}, or for good in policy.toml below [limits]")
 }
 
 /// What a call took.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use muster_core::placement::Answer;
 use muster_policy_host::{
-    Engine, Limits, LoadError, PlacementComponent, PolicyKind, Preparation, StartupComponent, built_in, built_ins, kind_of,
+    Descriptor, Engine, Limits, LoadError, PlacementComponent, PolicyKind, Preparation, StartupComponent, built_in, built_ins,
+    kind_of,
 };
 use serde_json::Value;
 
@@ -99,6 +100,15 @@ impl Bytes {
             PolicyKind::Startup => engine.load_startup(&self.bytes, limits, settings).map(Policy::Startup),
         };
         loaded.map_err(|error| self.error(error))
+    }
+
+    /// Who it says it is, whatever settings it wants.
+    ///
+    /// # Errors
+    /// The step that failed, and why.
+    pub fn describe(&self, engine: &Engine, limits: Limits) -> Result<Descriptor, PolicyError> {
+        engine.check_size(&self.bytes).map_err(|error| self.error(error))?;
+        engine.describe(&self.bytes, self.kind()?, limits).map_err(|error| self.error(error))
     }
 
     fn error(&self, error: LoadError) -> PolicyError {

@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Subcommand, ValueHint};
 use muster_api::policy::PolicySpec;
+use muster_policy_build::Language;
 use muster_policy_host::Limits;
 use serde_json::{Value, json};
 
 use super::named;
 use super::registry::{Spoken, Trusted};
 use super::simulate::Course;
-use crate::args::Output;
+use crate::args::{Corner, Output};
 use crate::capture::Kept;
 
 /// Write, try and measure policies, with the operator's own code: what passes here is what the operator does.
@@ -24,9 +26,9 @@ pub(crate) enum PolicyCommand {
     New {
         /// The policy's name: small letters, digits and dashes.
         name: String,
-        /// rust, go, js, python or c.
-        #[arg(short, long)]
-        lang: muster_policy_build::Language,
+        /// What it is written in.
+        #[arg(short, long, value_parser = PossibleValuesParser::new(Language::ALL.map(Language::name)).try_map(|name| name.parse::<Language>()))]
+        lang: Language,
         /// A startup policy; by default a placement policy.
         #[arg(long)]
         startup: bool,
@@ -49,7 +51,7 @@ pub(crate) enum PolicyCommand {
     /// Whether the operator would load it: world, imports, size, types, settings.
     Check {
         /// The folder of a project, a component, or `builtin:NAME`.
-        #[arg(default_value = ".")]
+        #[arg(default_value = ".", value_hint = ValueHint::AnyPath)]
         policy: String,
         #[command(flatten)]
         with: With,
@@ -60,7 +62,7 @@ pub(crate) enum PolicyCommand {
     /// What it is: world, imports, exports, producers, digest, settings schema; of a registry's, annotations too.
     Inspect {
         /// The folder of a project, a component, `builtin:NAME`, or `oci://REGISTRY/REPOSITORY:TAG`.
-        #[arg(default_value = ".")]
+        #[arg(default_value = ".", value_hint = ValueHint::AnyPath)]
         policy: String,
         #[command(flatten)]
         spoken: Spoken,
@@ -71,7 +73,7 @@ pub(crate) enum PolicyCommand {
     /// One call: what it decides, what the operator makes of that, and what it costs in time, memory and instructions.
     Run {
         /// The folder of a project, a component, `builtin:NAME`, or `native` for what the operator does without a policy.
-        #[arg(default_value = ".")]
+        #[arg(default_value = ".", value_hint = ValueHint::AnyPath)]
         policy: String,
         /// File of the scenario.
         #[arg(short, long)]
@@ -85,7 +87,7 @@ pub(crate) enum PolicyCommand {
     /// All scenarios, and the properties that every policy must have, over generated clusters.
     Test {
         /// The folder of a project, a component, or `builtin:NAME`.
-        #[arg(default_value = ".")]
+        #[arg(default_value = ".", value_hint = ValueHint::AnyPath)]
         policy: String,
         /// Folder or file of scenarios; by default `scenarios` in the policy's folder.
         #[arg(short, long)]
@@ -111,7 +113,7 @@ pub(crate) enum PolicyCommand {
     /// counts as one.
     Bench {
         /// The folder of a project, a component, `builtin:NAME`, or `native`.
-        #[arg(default_value = ".")]
+        #[arg(default_value = ".", value_hint = ValueHint::AnyPath)]
         policy: String,
         /// Nodes of the generated clusters.
         #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
@@ -126,7 +128,7 @@ pub(crate) enum PolicyCommand {
         #[arg(long)]
         budget: Vec<String>,
         /// A second policy; the ratios of the medians and of the instructions are shown.
-        #[arg(long)]
+        #[arg(long, value_hint = ValueHint::AnyPath)]
         compare: Option<String>,
         #[command(flatten)]
         with: With,
@@ -146,6 +148,8 @@ pub(crate) enum PolicyCommand {
         all: bool,
         #[command(flatten)]
         kept: Kept,
+        #[command(flatten)]
+        corner: Corner,
     },
     /// Recorded questions again; with --against, what another policy decides differently.
     Replay {
@@ -153,10 +157,10 @@ pub(crate) enum PolicyCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// The folder of a project, a component, `builtin:NAME`, or `native`.
-        #[arg(short, long, default_value = ".")]
+        #[arg(short, long, default_value = ".", value_hint = ValueHint::AnyPath)]
         policy: String,
         /// Another one.
-        #[arg(long)]
+        #[arg(long, value_hint = ValueHint::AnyPath)]
         against: Option<String>,
         /// Its settings as JSON or YAML, or `@FILE`; by default those of the first.
         #[arg(long, requires = "against")]
@@ -173,6 +177,7 @@ pub(crate) enum PolicyCommand {
     /// the policies leave open.
     Simulate {
         /// Policies, each by itself; several with commas between them are a chain, as sets name it. The native rule is always shown.
+        #[arg(value_hint = ValueHint::AnyPath)]
         policies: Vec<String>,
         /// Settings of one policy, in place of --settings: POLICY=SETTINGS, with the policy as it is named here and its settings as
         /// JSON, YAML or `@FILE`; may be repeated.
@@ -189,6 +194,7 @@ pub(crate) enum PolicyCommand {
     /// Pushes a component to a registry, and prints the source for its policy object.
     Push {
         /// The folder of a project, a component, or `builtin:NAME`.
+        #[arg(value_hint = ValueHint::AnyPath)]
         policy: String,
         /// REGISTRY/REPOSITORY:TAG.
         to: String,

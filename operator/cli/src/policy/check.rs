@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
-use muster_policy_host::{EngineOptions, LoadError, Step};
+use muster_policy_host::{Descriptor, EngineOptions, LoadError, Step};
 use muster_policy_kit::inspect::{Anatomy, anatomy};
 use muster_policy_kit::{Bytes, Policy, PolicyError};
 use serde::Serialize;
@@ -57,11 +57,13 @@ pub(super) fn check(policy: &str, with: &With, output: Output) -> Result<()> {
         Err(other) => bail!("{other}"),
     };
     let failed = error.map(LoadError::step);
+    // Also of a policy whose settings are wrong: it is compiled by now.
+    let descriptor = bytes.describe(&engine, limits).ok();
     let steps = STEPS.into_iter().map(|(step, name)| {
         let (result, detail) = match failed {
             Some(failed) if failed == step => ("bad", error.map(ToString::to_string).unwrap_or_default()),
             Some(failed) if failed < step => ("skipped", String::new()),
-            _ => ("good", detail(step, &bytes, anatomy.as_ref(), loaded.as_ref().ok())),
+            _ => ("good", detail(step, &bytes, anatomy.as_ref(), loaded.as_ref().ok(), descriptor.as_ref())),
         };
         Outcome { step: name, result, detail }
     });
@@ -78,7 +80,13 @@ pub(super) fn check(policy: &str, with: &With, output: Output) -> Result<()> {
     }
 }
 
-fn detail(step: Step, bytes: &Bytes, anatomy: Option<&Anatomy>, loaded: Option<&Policy>) -> String {
+fn detail(
+    step: Step,
+    bytes: &Bytes,
+    anatomy: Option<&Anatomy>,
+    loaded: Option<&Policy>,
+    descriptor: Option<&Descriptor>,
+) -> String {
     match (step, anatomy, loaded) {
         (Step::Size, _, _) => {
             let most = size(EngineOptions::default().max_component_bytes);
@@ -90,13 +98,15 @@ fn detail(step: Step, bytes: &Bytes, anatomy: Option<&Anatomy>, loaded: Option<&
             format!("{world}; imports {imports}")
         }
         (Step::Compiled, _, _) => "it compiles, and its functions are those of wit/policy.wit".to_owned(),
-        (Step::Described, _, Some(policy)) => {
-            let schema = if policy.settings_schema().is_empty() { "no settings schema" } else { "a settings schema" };
-            format!("{}, {schema}", policy.name())
-        }
+        (Step::Described, _, _) => descriptor.map(described).unwrap_or_default(),
         (Step::SettingsValid, _, Some(policy)) => prepared(policy),
         _ => String::new(),
     }
+}
+
+fn described(Descriptor { name, version, settings_schema }: &Descriptor) -> String {
+    let schema = if settings_schema.is_empty() { "no settings schema" } else { "a settings schema" };
+    format!("{name} {version}, {schema}")
 }
 
 /// What the policy needs.
@@ -162,15 +172,17 @@ pub(super) async fn inspect(policy: &str, spoken: &Spoken, output: Output) -> Re
         (Found::by_name(policy)?.bytes, None, BTreeMap::new())
     };
     let anatomy = anatomy(&bytes.bytes).map_err(|why| anyhow::anyhow!("{}: {why}", bytes.origin))?;
-    let loaded = bytes.load(&engine()?, muster_policy_host::Limits::default(), &Value::Null);
+    let (engine, limits) = (engine()?, muster_policy_host::Limits::default());
+    let loaded = bytes.load(&engine, limits, &Value::Null);
+    let descriptor = bytes.describe(&engine, limits).ok();
     let inspected = Inspected {
         policy: bytes.origin.clone(),
         world: bytes.kind().ok().map(muster_policy_host::PolicyKind::world),
         anatomy,
         manifest,
         annotations,
-        name: loaded.as_ref().ok().map(Policy::name),
-        settings_schema: loaded.as_ref().ok().and_then(|policy| serde_json::from_str(policy.settings_schema()).ok()),
+        name: descriptor.as_ref().map(|descriptor| format!("{} {}", descriptor.name, descriptor.version)),
+        settings_schema: descriptor.and_then(|descriptor| serde_json::from_str(&descriptor.settings_schema).ok()),
         fault: loaded.err().map(|error| error.to_string()),
     };
     output::show(output, &inspected, || inspected.render())

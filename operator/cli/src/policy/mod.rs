@@ -20,15 +20,15 @@ use serde_json::Value;
 
 use self::args::PolicyCommand;
 use self::named::Found;
-use crate::args::Cluster;
+use crate::args::Corner;
 use crate::capture;
 use crate::read::Reader;
 
-/// Carries a command out.
-pub(crate) async fn run(command: PolicyCommand, cluster: &Cluster) -> Result<()> {
+/// Carries a command out. `before` is what was said of the cluster before the command.
+pub(crate) async fn run(command: PolicyCommand, before: Corner) -> Result<()> {
     match command {
-        PolicyCommand::Record { set, all, kept } => {
-            let reader = Reader::connect(cluster, false).await?;
+        PolicyCommand::Record { set, all, kept, corner } => {
+            let reader = Reader::of(&corner.or(before)).await?;
             capture::record(&reader, &set, all, &kept).await
         }
         PolicyCommand::Bench { policy, nodes, units, calls, budget, compare, with, output } => {

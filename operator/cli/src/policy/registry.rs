@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use muster_policy_host::{Limits, PolicyKind};
+use muster_policy_host::{Descriptor, Limits, PolicyKind};
 use muster_policy_kit::Bytes;
 use muster_policy_oci::{
     Algorithm, Credentials, Identity, Options, PrivateKey, PublicKey, Pulled, Reference, Registry, Subject, TrustRoot,
     VerificationPolicy, read,
 };
 use serde::Serialize;
-use serde_json::Value;
 
 use super::named::{self, Found};
 use super::{engine, size};
@@ -141,11 +140,9 @@ pub(super) async fn push(policy: &str, to: &str, annotations: &[String], spoken:
     let (bytes, reference) = (Found::by_name(policy)?.bytes, reference(to)?);
     let world = bytes.kind()?;
     let mut all = BTreeMap::new();
-    // Who needs settings is pushed all the same; it only can't be asked for its name.
-    if let Ok(policy) = bytes.load(&engine()?, Limits::default(), &Value::Null) {
-        let name = policy.name();
-        let (name, version) = name.split_once(' ').unwrap_or((name.as_str(), ""));
-        all.extend([(TITLE.to_owned(), name.to_owned()), (VERSION.to_owned(), version.to_owned())]);
+    // What would not load is pushed all the same; it only can't be asked for its name.
+    if let Ok(Descriptor { name, version, .. }) = bytes.describe(&engine()?, Limits::default()) {
+        all.extend([(TITLE.to_owned(), name), (VERSION.to_owned(), version)]);
     }
     let own = named::recipe(Path::new(policy)).transpose()?.map(|recipe| recipe.limits).unwrap_or_default();
     all.extend(own.deadline.map(|deadline| (DEADLINE.to_owned(), deadline)));

@@ -15,7 +15,7 @@ use serde::Serialize;
 pub use generate::{cluster_of, large, levels_of};
 
 use crate::chain::Library;
-use crate::play::{Report, play};
+use crate::play::{Report, play, told};
 use crate::policy::Policy;
 use crate::scenario::{Fault, Scenario};
 
@@ -242,7 +242,7 @@ fn in_time(policy: &Policy, deadline: Duration) -> Verdict {
         Ok(stage) => {
             let call = || policy.place(&stage.snapshot, &stage.request);
             let late = |error: &muster_policy_host::CallError| {
-                format!("{error}; the deadline is {deadline:?}, and {TRIES} tries were no help")
+                format!("{}; the deadline is {deadline:?}, and {TRIES} tries were no help", told(error))
             };
             let fault = || call()?.result.err().filter(muster_policy_host::CallError::is_fault);
             in_the_end(fault, Option::is_some).map(|error| late(&error))

@@ -203,7 +203,7 @@ fn code(code: &str) -> String {
 }
 
 /// One line of at most 1024 bytes, cut between characters.
-pub(crate) fn message(message: &str) -> String {
+pub fn message(message: &str) -> String {
     one_line(&message[..message.floor_char_boundary(MAX_MESSAGE_BYTES)])
 }
 

@@ -35,6 +35,7 @@ pub use breaker::{Breaker, Permit};
 pub use built_in::{BuiltIn, built_in, built_ins};
 pub use call::{CallError, CallOutcome, LogLevel, LogLine, TrapKind};
 pub use component::{Descriptor, PlacementComponent, Preparation, StartupComponent};
+pub use convert::message;
 pub use engine::{Allocation, Engine, EngineError, EngineOptions};
 pub use folder::{CacheOptions, Folder};
 pub use load::{LoadError, Step, digest};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
-use muster_policy_host::{Descriptor, EngineOptions, LoadError, Step};
+use muster_policy_host::{Descriptor, EngineOptions, LoadError, Step, message};
 use muster_policy_kit::inspect::{Anatomy, anatomy};
 use muster_policy_kit::{Bytes, Policy, PolicyError};
 use serde::Serialize;
@@ -94,7 +94,7 @@ fn detail(
         }
         (Step::Accepted, Some(anatomy), _) => {
             let world = bytes.kind().map(|kind| kind.world()).unwrap_or_default();
-            let imports = if anatomy.imports.is_empty() { "nothing".to_owned() } else { anatomy.imports.join(", ") };
+            let imports = if anatomy.imports.is_empty() { "nothing".to_owned() } else { some(&anatomy.imports).join(", ") };
             format!("{world}; imports {imports}")
         }
         (Step::Compiled, _, _) => "it compiles, and its functions are those of wit/policy.wit".to_owned(),
@@ -188,6 +188,14 @@ pub(super) async fn inspect(policy: &str, spoken: &Spoken, output: Output) -> Re
     output::show(output, &inspected, || inspected.render())
 }
 
+/// Names as far as a person reads them; `-o json` has all.
+fn some(names: &[String]) -> Vec<String> {
+    const SHOWN: usize = 32;
+    let more = names.len().saturating_sub(SHOWN);
+    let rest = (more > 0).then(|| format!("and {more} more"));
+    names.iter().take(SHOWN).cloned().chain(rest).collect()
+}
+
 impl Inspected {
     fn render(&self) -> String {
         let mut text = String::new();
@@ -201,10 +209,10 @@ impl Inspected {
         if let Some(manifest) = &self.manifest {
             line("manifest", manifest);
         }
-        self.annotations.iter().for_each(|(key, value)| line("annotation", &format!("{key}={value}")));
-        self.anatomy.imports.iter().for_each(|import| line("import", import));
-        self.anatomy.exports.iter().for_each(|export| line("export", export));
-        self.anatomy.producers.iter().for_each(|producer| line("made with", producer));
+        self.annotations.iter().for_each(|(key, value)| line("annotation", &message(&format!("{key}={value}"))));
+        some(&self.anatomy.imports).iter().for_each(|import| line("import", import));
+        some(&self.anatomy.exports).iter().for_each(|export| line("export", export));
+        some(&self.anatomy.producers).iter().for_each(|producer| line("made with", producer));
         for section in self.anatomy.custom_sections.iter().take(5) {
             line("section", &format!("{} ({})", section.name, size(section.bytes)));
         }

@@ -115,14 +115,18 @@ impl Named {
         let startup = annotations.get(WORLD).is_some_and(|world| world == PolicyKind::Startup.world());
         let kind = if startup { PolicyKind::Startup } else { PolicyKind::Placement }.object();
         let last = self.image.rsplit('/').next().unwrap_or_default();
-        let name = annotations.get(TITLE).map_or(last, String::as_str);
+        // Whoever pushed the artifact wrote its annotations: nothing of them may be more than a word of this object.
+        let is_word =
+            |text: &&String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+        let name = annotations.get(TITLE).filter(is_word).map_or(last, String::as_str);
         let mut text = format!(
             "apiVersion: policy.muster.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: {name}\nspec:\n  source:\n    oci:\n      \
              image: {}\n      digest: {}\n",
             self.image, self.digest
         );
         let limits = [("deadline", DEADLINE), ("memory", MEMORY)];
-        let limits = limits.iter().filter_map(|(field, key)| Some(format!("    {field}: {}\n", annotations.get(*key)?)));
+        let limits =
+            limits.iter().filter_map(|(field, key)| Some(format!("    {field}: {}\n", annotations.get(*key).filter(is_word)?)));
         let limits: String = limits.collect();
         if !limits.is_empty() {
             text.push_str("  limits:\n");

@@ -209,13 +209,21 @@ pub struct Checker<'a> {
     taken: BTreeMap<DomainId, u32>,
     /// Domains that subgroups of accepted answers took.
     seated: BTreeMap<DomainId, SubgroupId>,
+    /// The narrowest of the domains that earlier decisions have narrowed the choice to, with the number of its nodes.
+    inside: Option<(usize, (String, String))>,
 }
 
 impl<'a> Checker<'a> {
     /// A checker that has seen no answer yet.
     pub fn new(snapshot: &'a Snapshot, request: &'a Request) -> Self {
         let (claims, taken, seated) = (Claims::new(), BTreeMap::new(), BTreeMap::new());
-        Self { snapshot, request, answered: BTreeSet::new(), claims, taken, seated }
+        let nodes = |(key, name): &(String, String)| {
+            let has = |row: &u32| snapshot.node_label(NodeId(*row), key) == Some(name.as_str());
+            (0..snapshot.node_count()).filter(has).count()
+        };
+        let inside =
+            snapshot.view().inside.iter().rev().map(|label| (nodes(label), label.clone())).min_by_key(|(nodes, _)| *nodes);
+        Self { snapshot, request, answered: BTreeSet::new(), claims, taken, seated, inside }
     }
 
     /// Checks the next answer. A rejected answer leaves its unit open for another.
@@ -260,9 +268,18 @@ impl<'a> Checker<'a> {
         self.snapshot.view().inside.iter().cloned().collect()
     }
 
-    /// All pods on nodes that an earlier decision has narrowed the choice to: the last of its domains is the unit's.
+    /// The domain that is the unit's: the one that was answered, or the narrower one that its pods have to be in as well, so that the
+    /// ledger keeps room where they will be.
+    fn nearest(&self, place: Place) -> (String, String) {
+        match &self.inside {
+            Some((nodes, inside)) if *nodes < self.snapshot.rows(place).len() => inside.clone(),
+            _ => self.named(place),
+        }
+    }
+
+    /// All pods on nodes that an earlier decision has narrowed the choice to.
     fn anywhere_inside(&mut self, unit: &Unit, extras: Extras) -> Result<Assignment, Rejection> {
-        let (level, domain) = self.snapshot.view().inside.last().cloned().unwrap_or_default();
+        let (_, (level, domain)) = self.inside.clone().unwrap_or_default();
         let rows: Vec<u32> = (0..self.snapshot.node_count()).filter(|row| extras.allows(self.snapshot, *row)).collect();
         let packing = self.snapshot.with_room(|room| room.pack(&rows, &unit.pods, &self.claims));
         if !packing.is_complete() {
@@ -349,7 +366,7 @@ impl<'a> Checker<'a> {
         selector.insert(key.to_owned(), name.to_owned());
         let (level, domain) = match home {
             Some(home) => self.named(home),
-            None => (key.to_owned(), name.to_owned()),
+            None => self.nearest(place),
         };
         selector.insert(level.clone(), domain.clone());
         let instructions = extras.instructions;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cluster::tests::{POOL, POOLS, cluster, pods, unit, view};
-use crate::placement::check::{Checked, Checker};
+use crate::placement::check::{Checked, Checker, HOSTNAME};
 use crate::placement::{DomainId, Part, Reason, Request};
 
 fn place(domain: u32) -> Place {
@@ -85,4 +85,18 @@ fn an_answer_on_a_narrowed_view_binds_its_pods_to_what_it_was_narrowed_to() {
     assert_eq!((assignment.level.as_str(), assignment.domain.as_str()), (POOL, "b"));
     let refused = Checker::new(&snapshot, &request).apply(&says(Decision::within(place(0)))).unwrap_err();
     assert_eq!(refused.code, RejectionCode::NotEnoughRoom);
+}
+
+#[test]
+fn a_wider_answer_on_a_narrowed_view_leaves_the_unit_in_the_nearer_domain() {
+    let mut index = cluster(&[("n1", "a"), ("n2", "a"), ("n3", "b")]);
+    let inside = vec![(HOSTNAME.to_owned(), "n2".to_owned())];
+    let snapshot = index.snapshot(crate::cluster::View { inside, ..view() });
+    let request = Request { units: vec![unit(0, &[pods(0, 1)])], ..Request::default() };
+    let checked = Checker::new(&snapshot, &request).apply(&says(Decision::within(place(0))));
+    let Ok(Checked::Assigned(assignment)) = checked else { panic!("{checked:?}") };
+    let both = [(HOSTNAME.to_owned(), "n2".to_owned()), (POOL.to_owned(), "a".to_owned())];
+    assert_eq!(assignment.selector, both.into());
+    // Where the ledger keeps the room until the pods are bound.
+    assert_eq!((assignment.level.as_str(), assignment.domain.as_str()), (HOSTNAME, "n2"));
 }

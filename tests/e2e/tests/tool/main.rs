@@ -5,8 +5,8 @@ use std::process::Command;
 
 use muster_api::conditions::PLACEMENT_PENDING;
 use muster_cluster::{Cluster, PATIENCE, eventually};
-use muster_e2e::{Set, Site, await_condition, await_ready};
-use serde_json::Value;
+use muster_e2e::{Policy, Set, Site, await_condition, await_ready};
+use serde_json::{Value, json};
 
 /// What `muster` prints; an error is what it says instead.
 async fn muster(site: &Site, args: &[&str]) -> Result<String, String> {
@@ -138,6 +138,45 @@ async fn a_question_is_recorded_and_asked_again_without_the_cluster() {
     let decisions: Vec<&str> =
         report["decisions"].as_array().unwrap().iter().map(|decided| decided["decision"].as_str().unwrap()).collect();
     assert_eq!(decisions, ["within", "within", "hold"], "{report}");
+}
+
+#[tokio::test]
+async fn a_question_to_a_chain_is_recorded_with_the_whole_chain() {
+    let mut site = Site::new("chained").await.unwrap();
+    for pool in ["a", "b"] {
+        site.pool(pool, 2).await.unwrap();
+    }
+    let names = ["first", "second"].map(|name| format!("{}-{name}", site.name()));
+    let levels = json!({ "levels": [{ "key": site.key(), "mode": "Required" }] });
+    let specs = [
+        json!({ "source": { "builtIn": "sticky-avoid" }, "settings": { "keys": [site.key()] } }),
+        json!({ "source": { "builtIn": "topology-pack" }, "settings": levels }),
+    ];
+    let mut policies = Vec::new();
+    for (name, spec) in names.iter().zip(&specs) {
+        policies.push(Policy::named(&site, name, spec).await.unwrap());
+    }
+    for policy in &policies {
+        policy.await_ready("True").await.unwrap();
+    }
+    let chain = names.join(",");
+    let set = Set::new("serve").groups(2, 2).on(&site, 8).annotated("muster.dev/placement-policy", &chain);
+    site.apply(&set.manifest()).await.unwrap();
+    await_ready(&site, "serve").await.unwrap();
+
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("all.yaml").to_string_lossy().into_owned();
+    muster(&site, &["policy", "record", "serve", "--all", "-o", &file]).await.unwrap();
+    let recorded: Value = serde_norway::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let expected = json!([{ "underTest": true }, { "builtIn": "topology-pack", "settings": levels }]);
+    let links = recorded["chain"].as_array().unwrap().iter().map(|link| match link.as_str() {
+        Some("underTest") => json!({ "underTest": true }),
+        _ => link.clone(),
+    });
+    assert_eq!(Value::Array(links.collect()), expected, "{recorded}");
+    let args = ["policy", "replay", "-p", "builtin:sticky-avoid", &file, "-o", "json"];
+    let replayed = muster(&site, &args).await.unwrap();
+    assert!(replayed.contains("topology-pack"), "{replayed}");
 }
 
 #[tokio::test]

@@ -201,7 +201,8 @@ impl Branch {
             let _ = write!(line, " {place}");
         }
         if self.restarts > 0 {
-            let _ = write!(line, " · started over {} times", self.restarts);
+            let times = if self.restarts == 1 { "once".to_owned() } else { format!("{} times", self.restarts) };
+            let _ = write!(line, " · started over {times}");
         }
         let _ = writeln!(text, "{line}");
         if let Some(message) = &self.message {

@@ -407,7 +407,7 @@ fn a_rack_with_one_wrong_label_is_no_choice_and_the_others_are() {
     assert_eq!(cluster.in_words(&decided.answers[0].decision), "rack=r2 or rack=r3");
     assert_eq!(
         decided.answers[1].reason.message,
-        "needs 3 pods in one rack; the largest one, r3, has room for 2; 1 are not inside one block"
+        "needs 3 pods in one rack; the largest one, r3, has room for 2; r1 is not inside one block"
     );
     assert_eq!(decided.notes, ["1 of 3 domains of rack are no choice because their nodes are not in one block; the first is r1"]);
 }

@@ -1,4 +1,4 @@
-// Placement policy {{name}}: every group inside one zone, in the one with the least room left over.
+// Placement policy {{name}}: every group inside one domain of one node label, in the one with the least room left over.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,9 +6,31 @@
 
 #include "placement_policy.h"
 
-// The node label whose values are the domains.
-#define LEVEL "topology.kubernetes.io/zone"
+// What can be set, as a JSON Schema: the operator holds settings against it and names the field that is wrong. `level` is the node
+// label whose values are the domains.
+#define SCHEMA                                                                                                                \
+  "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"level\":{\"type\":\"string\","                        \
+  "\"pattern\":\"^[A-Za-z0-9][A-Za-z0-9./_-]*$\",\"maxLength\":300,\"default\":\"topology.kubernetes.io/zone\"}}}"
 #define NONE UINT32_MAX
+
+typedef char text_t[301];
+
+// The text of a field of the settings, or what it is without the field. Settings are JSON without white space, and the schema lets no
+// text in that has a quotation mark in it; settings with more to them want a JSON library.
+static void setting(const placement_policy_string_t *settings, const char *name, const char *otherwise, text_t value) {
+  text_t field;
+  size_t length = (size_t)snprintf(field, sizeof field, "\"%s\":\"", name);
+  snprintf(value, sizeof(text_t), "%s", otherwise);
+  for (size_t at = 0; at + length < settings->len; at++) {
+    const char *text = (const char *)settings->ptr + at + length;
+    const char *end = memcmp(text - length, field, length) ? NULL : memchr(text, '"', settings->len - at - length);
+    if (end) snprintf(value, sizeof(text_t), "%.*s", (int)(end - text), text);
+  }
+}
+
+static void level_of(const placement_policy_string_t *settings, text_t level) {
+  setting(settings, "level", "topology.kubernetes.io/zone", level);
+}
 
 // The operator frees what a policy returns by calling back into these bindings, so everything returned is allocated.
 static void *array(size_t length, size_t size) {
@@ -20,26 +42,24 @@ static void *array(size_t length, size_t size) {
 void exports_muster_policy_lifecycle_describe(exports_muster_policy_lifecycle_descriptor_t *ret) {
   placement_policy_string_dup(&ret->name, "{{name}}");
   placement_policy_string_dup(&ret->version, "0.1.0");
-  placement_policy_string_dup(&ret->settings_schema, "");
+  placement_policy_string_dup(&ret->settings_schema, SCHEMA);
 }
 
 void exports_muster_policy_lifecycle_validate_settings(placement_policy_string_t *settings,
                                                        exports_muster_policy_lifecycle_list_settings_error_t *ret) {
-  // Without settings the document is {}.
-  ret->len = !(settings->len == 2 && memcmp(settings->ptr, "{}", 2) == 0);
-  ret->ptr = array(ret->len, sizeof *ret->ptr);
-  if (ret->len) {
-    placement_policy_string_dup(&ret->ptr[0].path, "");
-    placement_policy_string_dup(&ret->ptr[0].message, "{{name}} has no settings; leave them out");
-  }
+  // There is nothing that the schema can't say.
+  ret->len = 0;
+  ret->ptr = array(0, sizeof *ret->ptr);
 }
 
 void exports_muster_policy_lifecycle_prepare(placement_policy_string_t *settings,
                                              exports_muster_policy_lifecycle_preparation_t *ret) {
+  text_t level;
+  level_of(settings, level);
   memset(ret, 0, sizeof *ret);
   ret->levels.len = 1;
   ret->levels.ptr = array(1, sizeof *ret->levels.ptr);
-  placement_policy_string_dup(&ret->levels.ptr[0], LEVEL);
+  placement_policy_string_dup(&ret->levels.ptr[0], level);
 }
 
 // What this call gave away already. The snapshot does not change while it runs, so the policy counts for itself.
@@ -98,17 +118,17 @@ static uint32_t choose(const exports_muster_policy_placement_unit_t *unit, muste
 }
 
 static exports_muster_policy_placement_answer_t answer(const exports_muster_policy_placement_unit_t *unit,
-                                                       muster_policy_cluster_borrow_snapshot_t view, uint32_t level,
-                                                       uint32_t domain) {
+                                                       muster_policy_cluster_borrow_snapshot_t view, const char *key,
+                                                       uint32_t level, uint32_t domain) {
   exports_muster_policy_placement_answer_t answer = {.unit = unit->id};
   unsigned pods = 0;
   for (size_t i = 0; i < unit->pods.len; i++) pods += unit->pods.ptr[i].pods;
 
-  char message[256];
+  char message[512];
   if (domain == NONE) {
     answer.decision.tag = EXPORTS_MUSTER_POLICY_PLACEMENT_DECISION_HOLD;
     answer.decision.val.hold = 30000;
-    snprintf(message, sizeof message, "no domain of " LEVEL " has room for %u pods", pods);
+    snprintf(message, sizeof message, "no domain of %s has room for %u pods", key, pods);
     placement_policy_string_dup(&answer.reason.code, "NoRoom");
   } else {
     answer.decision.tag = EXPORTS_MUSTER_POLICY_PLACEMENT_DECISION_WITHIN;
@@ -134,6 +154,8 @@ bool exports_muster_policy_placement_place(placement_policy_string_t *settings,
                                            exports_muster_policy_placement_list_answer_t *ret,
                                            exports_muster_policy_placement_failure_t *err) {
   // What `prepare` named comes first among the levels. A set that wants domains for itself says at which level.
+  text_t key;
+  level_of(settings, key);
   bool exclusive = request->exclusive.is_some;
   uint32_t level = exclusive ? request->exclusive.val : 0;
   size_t kinds = 0;
@@ -144,7 +166,7 @@ bool exports_muster_policy_placement_place(placement_policy_string_t *settings,
   ret->ptr = array(ret->len, sizeof *ret->ptr);
   for (size_t i = 0; i < ret->len; i++) {
     const exports_muster_policy_placement_unit_t *unit = &request->units.ptr[i];
-    ret->ptr[i] = answer(unit, view, level, choose(unit, view, level, exclusive, &given));
+    ret->ptr[i] = answer(unit, view, key, level, choose(unit, view, level, exclusive, &given));
   }
   free(given.domains);
   free(given.pods);

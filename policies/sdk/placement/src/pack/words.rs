@@ -51,6 +51,8 @@ impl<C: Cluster> Pack<'_, C> {
         let nested = &self.chain.rungs[rung].nested;
         let held = self.closed[rung].iter().zip(nested).filter(|(closed, nested)| **closed && **nested).count();
         let strays = nested.iter().filter(|nested| !**nested).count();
+        let stray =
+            (0..).zip(nested).find(|(_, nested)| !**nested).map(|(domain, _)| self.chain.name(self.cluster, rung, domain));
         let left = match &mut self.rooms[rung] {
             Some(room) => room.left(self.cluster, &self.shapes, &crew),
             None => &[],
@@ -77,9 +79,10 @@ impl<C: Cluster> Pack<'_, C> {
             1 => "; 1 is held by another group".to_owned(),
             _ => format!("; {held} are held by other groups"),
         };
-        let strays = match strays {
-            0 => String::new(),
-            _ => format!("; {strays} are not inside one {}", self.chain.rungs[rung - 1].key),
+        let strays = match (strays, stray) {
+            (_, None) => String::new(),
+            (1, Some(name)) => format!("; {name} is not inside one {}", self.chain.rungs[rung - 1].key),
+            (_, Some(name)) => format!("; {strays}, such as {name}, are not inside one {}", self.chain.rungs[rung - 1].key),
         };
         Shortage { none_free: roomiest.is_none(), message: format!("{needs}; {best}{taken}{strays}") }
     }

@@ -260,3 +260,28 @@ pub(super) async fn fetch(what: &str, spoken: &Spoken) -> Result<(Bytes, String,
     let Pulled { artifact, component } = pulled.map_err(|error| spoken.advise(&reference, error))?;
     Ok((Bytes { origin: what.to_owned(), bytes: component.into() }, artifact.digest, artifact.annotations))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_artifact_says_of_itself_is_no_more_than_a_word_of_the_object() {
+        let named = Named::new(&reference("registry.example/policies/racks:1").unwrap(), "sha256:1", None);
+        let says = |annotations: &[(&str, &str)]| {
+            let annotations = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            named.object(&annotations, None)
+        };
+        let expected = |name: &str, limits: &str| {
+            format!(
+                "apiVersion: policy.muster.dev/v1alpha1\nkind: PlacementPolicy\nmetadata:\n  name: {name}\nspec:\n  source:\n    oci:\n      \
+                 image: registry.example/policies/racks\n      digest: sha256:1\n{limits}"
+            )
+        };
+        let honest = [(TITLE, "by-rack"), (DEADLINE, "100ms"), (MEMORY, "128Mi")];
+        assert_eq!(says(&honest), expected("by-rack", "  limits:\n    deadline: 100ms\n    memory: 128Mi\n"));
+        let hostile = [(TITLE, "a\nspec: {mode: Observe}"), (DEADLINE, "1ms\n  verify: null"), (MEMORY, "")];
+        assert_eq!(says(&hostile), expected("racks", ""));
+    }
+}

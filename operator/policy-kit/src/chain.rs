@@ -191,8 +191,6 @@ impl Guide for Stage<'_> {
         }
     }
 
-    fn observed(&mut self, _policy: &str, _snapshot: &Snapshot, _answers: &[Answer]) {}
-
     fn settle(
         &mut self,
         asked: &Asked<'_>,

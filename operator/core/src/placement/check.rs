@@ -209,21 +209,18 @@ pub struct Checker<'a> {
     taken: BTreeMap<DomainId, u32>,
     /// Domains that subgroups of accepted answers took.
     seated: BTreeMap<DomainId, SubgroupId>,
-    /// The narrowest of the domains that earlier decisions have narrowed the choice to, with the number of its nodes.
-    inside: Option<(usize, (String, String))>,
+}
+
+/// Whether a node has the label.
+fn has(snapshot: &Snapshot, row: u32, (key, value): &(String, String)) -> bool {
+    snapshot.node_label(NodeId(row), key) == Some(value.as_str())
 }
 
 impl<'a> Checker<'a> {
     /// A checker that has seen no answer yet.
     pub fn new(snapshot: &'a Snapshot, request: &'a Request) -> Self {
         let (claims, taken, seated) = (Claims::new(), BTreeMap::new(), BTreeMap::new());
-        let nodes = |(key, name): &(String, String)| {
-            let has = |row: &u32| snapshot.node_label(NodeId(*row), key) == Some(name.as_str());
-            (0..snapshot.node_count()).filter(has).count()
-        };
-        let inside =
-            snapshot.view().inside.iter().rev().map(|label| (nodes(label), label.clone())).min_by_key(|(nodes, _)| *nodes);
-        Self { snapshot, request, answered: BTreeSet::new(), claims, taken, seated, inside }
+        Self { snapshot, request, answered: BTreeSet::new(), claims, taken, seated }
     }
 
     /// Checks the next answer. A rejected answer leaves its unit open for another.
@@ -271,15 +268,30 @@ impl<'a> Checker<'a> {
     /// The domain that is the unit's: the one that was answered, or the narrower one that its pods have to be in as well, so that the
     /// ledger keeps room where they will be.
     fn nearest(&self, place: Place) -> (String, String) {
-        match &self.inside {
-            Some((nodes, inside)) if *nodes < self.snapshot.rows(place).len() => inside.clone(),
+        let (snapshot, rows) = (self.snapshot, self.snapshot.rows(place));
+        // Nodes are counted only for an answer that leads outside, which is rare.
+        if rows.iter().all(|row| snapshot.view().inside.iter().all(|label| has(snapshot, *row, label))) {
+            return self.named(place);
+        }
+        match self.narrowest() {
+            Some((nodes, inside)) if nodes < rows.len() => inside.clone(),
             _ => self.named(place),
         }
     }
 
+    /// The narrowest of the domains that earlier decisions have narrowed the choice to, with the number of its nodes. The last of equals.
+    fn narrowest(&self) -> Option<(usize, &'a (String, String))> {
+        let snapshot = self.snapshot;
+        let nodes = |label: &(String, String)| (0..snapshot.node_count()).filter(|row| has(snapshot, *row, label)).count();
+        snapshot.view().inside.iter().rev().map(|label| (nodes(label), label)).min_by_key(|(nodes, _)| *nodes)
+    }
+
     /// All pods on nodes that an earlier decision has narrowed the choice to.
     fn anywhere_inside(&mut self, unit: &Unit, extras: Extras) -> Result<Assignment, Rejection> {
-        let (_, (level, domain)) = self.inside.clone().unwrap_or_default();
+        let (level, domain) = match self.snapshot.view().inside.as_slice() {
+            [only] => only.clone(),
+            _ => self.narrowest().map(|(_, label)| label.clone()).unwrap_or_default(),
+        };
         let rows: Vec<u32> = (0..self.snapshot.node_count()).filter(|row| extras.allows(self.snapshot, *row)).collect();
         let packing = self.snapshot.with_room(|room| room.pack(&rows, &unit.pods, &self.claims));
         if !packing.is_complete() {

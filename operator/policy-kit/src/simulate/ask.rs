@@ -115,8 +115,6 @@ impl Guide for Asking<'_, '_> {
         }
     }
 
-    fn observed(&mut self, _policy: &str, _snapshot: &Snapshot, _answers: &[Answer]) {}
-
     fn settle(
         &mut self,
         asked: &Asked<'_>,

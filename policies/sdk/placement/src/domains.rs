@@ -38,14 +38,17 @@ struct Fitting {
 }
 
 impl Fitting {
-    fn asked(best_first: Vec<u32>, limit: u32) -> Self {
+    fn asked<C: Cluster>(cluster: &C, level: u32, pods: &[Demand], exclusive: bool, limit: u32) -> Self {
+        let best_first = cluster.best_domains(level, pods, exclusive, limit);
         let mut sorted = best_first.clone();
         sorted.sort_unstable();
         Self { more: best_first.len() >= limit as usize, best_first, sorted }
     }
 
-    fn has(&self, domain: u32) -> bool {
-        self.sorted.binary_search(&domain).is_ok()
+    /// Whether the domain has room; none if it is not known.
+    fn says_of(&self, domain: u32) -> Option<bool> {
+        let has = self.sorted.binary_search(&domain).is_ok();
+        (has || !self.more).then_some(has)
     }
 }
 
@@ -120,13 +123,9 @@ impl<'a, C: Cluster> Domains<'a, C> {
         let given = self.given.get(&domain).cloned().unwrap_or_default();
         let together = merged(given.into_iter().chain(pods.iter().copied()));
         let (cluster, level) = (self.cluster, self.level);
-        let fitting = self.fitting(&together);
-        if fitting.has(domain) || !fitting.more {
-            return fitting.has(domain);
-        }
-        let fitting = self.all_fitting(&together);
-        if fitting.has(domain) || !fitting.more {
-            return fitting.has(domain);
+        let known = self.fitting(&together).says_of(domain);
+        if let Some(fits) = known.or_else(|| self.all_fitting(&together).says_of(domain)) {
+            return fits;
         }
         // There are more than the index names. The sum is less exact, and the operator checks the answer in any case.
         let fits = |demand: &Demand| entry(&cluster.domain_fit(level, demand.shape), domain) >= demand.pods;
@@ -173,15 +172,14 @@ impl<'a, C: Cluster> Domains<'a, C> {
     fn fitting(&mut self, pods: &[Demand]) -> &Fitting {
         let pods = merged(pods.iter().copied());
         let (cluster, level, exclusive) = (self.cluster, self.level, self.exclusive);
-        let ask = || Fitting::asked(cluster.best_domains(level, &pods, exclusive, FEW_DOMAINS), FEW_DOMAINS);
-        self.asked.entry(key(&pods)).or_insert_with(ask)
+        self.asked.entry(key(&pods)).or_insert_with(|| Fitting::asked(cluster, level, &pods, exclusive, FEW_DOMAINS))
     }
 
     /// All that the index names.
     fn all_fitting(&mut self, pods: &[Demand]) -> &Fitting {
         let pods = merged(pods.iter().copied());
         let (cluster, level, exclusive) = (self.cluster, self.level, self.exclusive);
-        let ask = || Fitting::asked(cluster.best_domains(level, &pods, exclusive, MOST_DOMAINS), MOST_DOMAINS);
+        let ask = || Fitting::asked(cluster, level, &pods, exclusive, MOST_DOMAINS);
         let known = self.asked.entry(key(&pods)).or_insert_with(ask);
         if known.more && known.best_first.len() < MOST_DOMAINS as usize {
             *known = ask();

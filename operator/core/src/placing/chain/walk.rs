@@ -42,8 +42,8 @@ pub trait Guide: Send {
     /// What this policy says to it.
     fn ask(&mut self, policy: &str, asked: &Asked<'_>, snapshot: &Snapshot) -> impl Future<Output = Said<Vec<Answer>>> + Send;
 
-    /// What a policy would have done that is only observed.
-    fn observed(&mut self, policy: &str, snapshot: &Snapshot, answers: &[Answer]);
+    /// What a policy would have done that is only observed. Nothing is made of it unless the guide tells somebody.
+    fn observed(&mut self, _policy: &str, _snapshot: &Snapshot, _answers: &[Answer]) {}
 
     /// Checks answers and commits them to the ledger. `by` gave them, `carried` is what they were completed with.
     fn settle(

@@ -152,12 +152,8 @@ impl Rollout<'_> {
     /// Replicas while surge is in use: given back as soon as the groups still to be updated fit into the budget without it.
     fn wanted_replicas(&self, current: Current) -> u32 {
         let Budget { max_unavailable, max_surge } = self.budget;
-        // A partition over all groups holds the update back: nothing is going to be replaced, so nothing has to stand in for it.
-        let frozen = self.user_partition >= self.replicas;
-        let lags = |index: &u32| {
-            let group = self.group(*index);
-            !group.ready || !frozen && !group.updated
-        };
+        // Groups that the user's partition holds back count as well: surge groups at the new revision stay until it is lifted.
+        let lags = |index: &u32| !self.group(*index).is_done();
         let burst = self.replicas + max_surge;
         let lagging = u32::try_from((0..self.replicas).filter(lags).count()).unwrap_or(u32::MAX);
         let wanted = if lagging <= max_surge { self.replicas + lagging.saturating_sub(max_unavailable) } else { burst };

@@ -65,6 +65,7 @@ fn trace(wish: Wish, ready: impl Fn(usize) -> usize) -> Vec<(u32, u32)> {
 #[case::a_budget_over_the_replicas((3, 4, 0, 0), &[(3, 3), (0, 3)])]
 #[case::no_further_than_the_users_partition((4, 1, 0, 2), &[(4, 4), (3, 4), (2, 4)])]
 #[case::surge_over_the_users_partition((4, 1, 2, 2), &[(4, 6), (2, 6), (2, 5)])]
+#[case::surge_alone_over_a_partition_of_all((4, 1, 2, 4), &[(4, 6)])]
 fn rollouts_follow_upstreams_traces_when_one_group_comes_up_at_a_time(#[case] wish: Wish, #[case] expected: &[(u32, u32)]) {
     assert_eq!(trace(wish, |_| 1), expected);
 }
@@ -168,12 +169,13 @@ fn the_users_partition_holds_groups_back_and_can_be_moved() {
 }
 
 #[test]
-fn a_partition_over_all_groups_keeps_no_surge_groups_that_nobody_needs() {
+fn surge_groups_show_the_new_revision_as_long_as_a_partition_holds_all_others_back() {
     let begins = Rollout { template_changed: true, ..rollout((4, 1, 2, 4), at(0, 4, 4), &[OLD; 4]) };
-    assert_eq!(next(&begins), target(4, 4));
-    // Raised in the middle, the surge stands in for what is down until it is back.
-    assert_eq!(next(&rollout((4, 1, 2, 4), at(2, 6, 4), &[OLD, OLD, DOWN, DOWN, NEW, NEW])), target(4, 5));
-    assert_eq!(next(&rollout((4, 1, 2, 4), at(4, 5, 4), &[OLD, OLD, NEW, NEW, NEW])), target(4, 4));
+    assert_eq!(next(&begins), target(4, 6));
+    assert_eq!(next(&rollout((4, 1, 2, 4), at(4, 6, 4), &[OLD, OLD, OLD, OLD, NEW, NEW])), target(4, 6));
+    assert_eq!(next(&rollout((1, 0, 1, 1), at(1, 2, 1), &[OLD, NEW])), target(1, 2));
+    // Raised in the middle, as much of the surge stays as stands in for groups that are not updated.
+    assert_eq!(next(&rollout((4, 1, 2, 4), at(2, 6, 4), &[OLD, OLD, NEW, NEW, NEW, NEW])), target(4, 5));
 }
 
 #[test]

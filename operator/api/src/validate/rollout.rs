@@ -13,15 +13,12 @@ const NEGATIVE: &str = "must be greater than or equal to 0";
 
 pub(super) fn check(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>, errors: &mut Vec<FieldError>) {
     let (unavailable, surge) = (set.max_unavailable(), set.max_surge());
-    let unavailable_error = number_error(&unavailable);
-    let surge_error = number_error(&surge);
-    let readable = unavailable_error.is_none() && surge_error.is_none();
-    if let Some(detail) = unavailable_error {
-        errors.push(FieldError::invalid(format!("{PATH}.maxUnavailable"), json(&unavailable), detail));
+    let before = errors.len();
+    for (field, value) in [("maxUnavailable", &unavailable), ("maxSurge", &surge)] {
+        let details = number_errors(value).iter();
+        errors.extend(details.map(|detail| FieldError::invalid(format!("{PATH}.{field}"), json(value), *detail)));
     }
-    if let Some(detail) = surge_error {
-        errors.push(FieldError::invalid(format!("{PATH}.maxSurge"), json(&surge), detail));
-    }
+    let readable = errors.len() == before;
     if readable && no_step(set.replicas(), &unavailable, &surge) && !old.is_some_and(|old| came_to_this(old, set)) {
         let detail = "must not be 0 when `maxSurge` is 0";
         errors.push(FieldError::invalid(format!("{PATH}.maxUnavailable"), json(&unavailable), detail));
@@ -31,14 +28,17 @@ pub(super) fn check(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>, errors
     }
 }
 
-fn number_error(value: &IntOrString) -> Option<&'static str> {
+/// What is wrong with a number of groups, in upstream's words and their order.
+fn number_errors(value: &IntOrString) -> &'static [&'static str] {
     match value {
-        IntOrString::Int(number) => (*number < 0).then_some(NEGATIVE),
+        IntOrString::Int(..0) => &[NEGATIVE],
+        IntOrString::Int(_) => &[],
         IntOrString::String(text) => match percent(text) {
-            Some(percent) => (percent > 100).then_some("must not be greater than 100%"),
+            Some(..=100) => &[],
+            Some(_) => &["must not be greater than 100%"],
             // Digits and a percent sign, and yet no number: too many digits.
-            None if is_percent_shaped(text) => Some("invalid value"),
-            None => Some(NOT_A_PERCENT),
+            None if is_percent_shaped(text) => &["invalid value"],
+            None => &[NOT_A_PERCENT, "invalid value"],
         },
     }
 }

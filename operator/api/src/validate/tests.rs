@@ -59,9 +59,6 @@ fn a_valid_set_passes_without_a_warning() {
     &format!("{UPDATE_PATH}.maxUnavailable: Invalid value: -1: must be greater than or equal to 0"))]
 #[case::surge_negative(&[(UPDATE, json!({"maxSurge": -1}))],
     &format!("{UPDATE_PATH}.maxSurge: Invalid value: -1: must be greater than or equal to 0"))]
-#[case::not_a_percent(&[(UPDATE, json!({"maxSurge": "abc"}))],
-    &format!("{UPDATE_PATH}.maxSurge: Invalid value: \"abc\": a valid percent string must be a numeric string followed by an ending '%' \
-              (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"))]
 #[case::over_100_percent(&[(UPDATE, json!({"maxUnavailable": "101%"}))],
     &format!("{UPDATE_PATH}.maxUnavailable: Invalid value: \"101%\": must not be greater than 100%"))]
 #[case::unparsable(&[(UPDATE, json!({"maxUnavailable": "99999999999999999999%"}))],
@@ -91,6 +88,15 @@ fn a_valid_set_passes_without_a_warning() {
 #[case::no_name(&[("/metadata/name", json!(""))], "metadata.name: Required value: name or generateName is required")]
 fn upstreams_rules_refuse_with_upstreams_texts(#[case] changes: &[(&str, Value)], #[case] expected: &str) {
     assert_eq!(refusals(&with(changes)), [expected]);
+}
+
+#[test]
+fn a_budget_that_is_no_percent_is_refused_twice_as_upstream_does() {
+    let path = format!("{UPDATE_PATH}.maxSurge: Invalid value: \"abc\"");
+    let percent = "a valid percent string must be a numeric string followed by an ending '%' \
+                   (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+    let both = [format!("{path}: {percent}"), format!("{path}: invalid value")];
+    assert_eq!(refusals(&with(&[(UPDATE, json!({"maxSurge": "abc"}))])), both);
 }
 
 #[rstest]

@@ -163,6 +163,12 @@ pub enum AdmissionError {
         /// What is wrong with that.
         reason: String,
     },
+    /// A pod that says which rank it has without what every template of a set says.
+    #[error("size annotation is unexpectedly missing for pod {pod}")]
+    NoSize {
+        /// Name of the pod.
+        pod: String,
+    },
     /// A worker whose template doesn't say which group it belongs to.
     #[error("Failure constructing environment variables, no group index label found for pod {pod}")]
     NoGroupIndex {
@@ -181,17 +187,18 @@ pub enum AdmissionError {
 
 /// Gives a pod of a set its identity, its gate and its environment; leaves any other pod alone.
 ///
-/// A pod belongs to a set when it has both the set's name as a label and the size annotation, which every template of a
-/// set carries. Upstream *rejects* a pod with the label and without the annotation; such a pod is mostly somebody's
-/// debugging copy with the labels still on it, so Muster lets it pass as it is. On an error the pod may be half changed
-/// and must be refused.
+/// A pod belongs to a set when it has the set's name as a label, and a rank as another or the size annotation, which every template
+/// of a set carries. Upstream refuses every pod with the name alone, too; such a pod is mostly somebody's debugging copy that wants to
+/// be found by the set's services, so Muster lets it pass as it is. On an error the pod may be half changed and must be refused.
 ///
 /// # Errors
 /// [`AdmissionError`] when the pod is of a set but its name, labels or annotations don't say where in it.
 pub fn mutate(pod: &mut Value, context: &PodContext<'_>) -> Result<Outcome, AdmissionError> {
     let mut pod = PodView { pod };
-    let (Some(set), Some(size)) = (pod.label(label::SET_NAME), pod.annotation(annotation::SIZE)) else {
-        return Ok(Outcome::Foreign);
+    let Some(set) = pod.label(label::SET_NAME) else { return Ok(Outcome::Foreign) };
+    let Some(size) = pod.annotation(annotation::SIZE) else {
+        let member = pod.label(label::WORKER_INDEX).is_some();
+        return if member { Err(AdmissionError::NoSize { pod: pod.name().to_owned() }) } else { Ok(Outcome::Foreign) };
     };
     let (set, group_size) = (set.to_owned(), size.to_owned());
     let size = identity::number(&group_size)?;

@@ -268,6 +268,17 @@ async fn a_field_that_may_be_misspelt_is_warned_about() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_pod_that_has_a_rank_in_a_group_and_no_size_is_refused() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("sizeless").await?;
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let pod = PodBuilder::new("vllm-0").label("leaderworkerset.sigs.k8s.io/name", "vllm");
+    let pod = pod.label("leaderworkerset.sigs.k8s.io/worker-index", "0").build();
+    let refused = namespace.api::<Pod>().create(&dry, &pod).await.unwrap_err().to_string();
+    assert!(refused.contains("size annotation is unexpectedly missing for pod vllm-0"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_foreign_pod_that_copied_the_name_label_is_not_touched() -> Result<()> {
     let namespace = Cluster::shared().await.namespace("foreign").await?;
     let pods = namespace.api::<Pod>();

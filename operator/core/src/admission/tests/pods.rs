@@ -167,6 +167,16 @@ fn a_pod_that_does_not_say_where_it_belongs_is_refused(
 }
 
 #[test]
+fn a_pod_that_has_a_rank_and_no_size_is_refused() {
+    for mut pod in [leader("set-1"), worker("set-1-1")] {
+        pod["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/worker-index"] = json!("1");
+        pod["metadata"]["annotations"].as_object_mut().unwrap().remove("leaderworkerset.sigs.k8s.io/size");
+        let message = format!("size annotation is unexpectedly missing for pod {}", pod["metadata"]["name"].as_str().unwrap());
+        assert_eq!(admit(&mut pod).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
 fn a_worker_without_a_group_index_is_refused() {
     let mut pod = worker("set-1-1");
     pod["metadata"]["labels"].as_object_mut().unwrap().remove("leaderworkerset.sigs.k8s.io/group-index");

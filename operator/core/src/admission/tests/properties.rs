@@ -68,6 +68,7 @@ proptest! {
     fn a_foreign_pod_keeps_every_byte(mut pod in pods(), placement in placement(), gang in gang(), without_name in any::<bool>()) {
         let (part, key) = if without_name { ("labels", "name") } else { ("annotations", "size") };
         pod["metadata"][part].as_object_mut().unwrap().remove(&format!("leaderworkerset.sigs.k8s.io/{key}"));
+        pod["metadata"]["labels"].as_object_mut().unwrap().remove("leaderworkerset.sigs.k8s.io/worker-index");
         let before = serde_json::to_vec(&pod).unwrap();
         prop_assert_eq!(mutate(&mut pod, &PodContext { namespace: "ns", placement, gang, effects: &Effects::default() }).unwrap(), Outcome::Foreign);
         prop_assert_eq!(serde_json::to_vec(&pod).unwrap(), before);

@@ -6,7 +6,8 @@
 //!
 //! Where this differs from upstream on purpose: size and resources are those of the revision that the leader was made from (upstream
 //! takes the live spec, so a group that restarts during a rollout would wait for members it doesn't have); limits count where a
-//! container requests nothing, as the API server makes them requests of the pod; and a PodGroup that somebody changes is put right.
+//! container requests nothing, as the API server makes them requests of the pod; and a PodGroup of Muster's own that somebody changes
+//! is put right (one that upstream made stays as it is as long as its leader does).
 
 pub mod quantity;
 
@@ -72,7 +73,15 @@ pub struct PodGroup {
     pub spec: Value,
 }
 
+/// The field manager that Muster creates PodGroups as.
+pub const MAKER: &str = "muster";
+
 impl PodGroup {
+    /// Whether Muster made it, rather than upstream before Muster took over.
+    pub fn is_made_by_muster(&self) -> bool {
+        self.metadata.managed_fields.iter().flatten().any(|entry| entry.manager.as_deref() == Some(MAKER))
+    }
+
     /// How many pods the API server's own kind binds together; 1 without a gang.
     pub fn min_count(&self) -> u32 {
         let count = self.spec.pointer("/schedulingPolicy/gang/minCount").and_then(Value::as_u64);

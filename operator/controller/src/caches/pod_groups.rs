@@ -73,7 +73,9 @@ impl PodGroups {
 
     /// Takes a PodGroup that the API server just answered with, ahead of the watch.
     pub(crate) fn put(&self, mut object: DynamicObject) {
-        object.metadata.managed_fields = None;
+        for entry in object.metadata.managed_fields.iter_mut().flatten() {
+            entry.fields_v1 = None; // Who made it is all that is asked.
+        }
         if let Some(fields) = object.data.as_object_mut() {
             fields.remove("status");
         }

@@ -123,6 +123,8 @@ fn create_or_repair(inputs: &Inputs<'_>, leader: &Pod, wanted: Value, name: &str
     };
     match inputs.observed.pod_groups.get(name) {
         None => plan.push(Write::CreatePodGroup(wanted), None, failed("create")),
+        // One that upstream made says what it should in upstream's words, from the set as it was then.
+        Some(existing) if is_ours(existing, leader) && !existing.is_made_by_muster() => {}
         Some(existing) if is_ours(existing, leader) => {
             let leaving = existing.metadata.deletion_timestamp.is_some();
             let Some((patch, fields)) = gang::repair(&wanted, existing).filter(|_| !leaving) else { return };

@@ -108,6 +108,7 @@ fn members(plan: &Plan) -> u64 {
 fn keep(observed: &mut Observed, plan: &Plan, change: impl FnOnce(&mut Value)) {
     let mut object = created(plan);
     object["metadata"]["uid"] = json!("group-uid");
+    object["metadata"]["managedFields"] = json!([{ "manager": "muster", "operation": "Update" }]);
     change(&mut object);
     let metadata = serde_json::from_value(object["metadata"].clone()).unwrap();
     let group = PodGroup { metadata, spec: object["spec"].clone() };
@@ -247,6 +248,18 @@ fn a_pod_group_that_somebody_changed_is_put_right() {
     keep(&mut seen, &first, |object| {
         object["spec"]["minMember"] = json!(2);
         object["metadata"]["deletionTimestamp"] = json!("2026-11-22T11:59:00Z");
+    });
+    assert_eq!(lines(&plan(&set, &seen, &choice(), None)), ["create worker StatefulSet serve-0 (replicas 3)"]);
+}
+
+#[test]
+fn a_pod_group_that_upstream_made_stays_as_it_is() {
+    let set = set(|_| {});
+    let mut seen = observed(&set, served(Provider::Volcano), ready);
+    let first = plan(&set, &seen, &choice(), None);
+    keep(&mut seen, &first, |object| {
+        object["metadata"]["managedFields"] = json!([{ "manager": "lws", "operation": "Update" }]);
+        object["spec"] = json!({ "minMember": 1, "queue": "before" });
     });
     assert_eq!(lines(&plan(&set, &seen, &choice(), None)), ["create worker StatefulSet serve-0 (replicas 3)"]);
 }

@@ -107,6 +107,7 @@ impl Metrics {
             Write::CreateWorkerSet(_) => "create-worker-set",
             Write::ScaleWorkerSet { .. } => "scale-worker-set",
             Write::RelabelWorkerSet { .. } => "relabel-worker-set",
+            Write::DeleteWorkerSet { .. } => "delete-worker-set",
             Write::RestoreWorkerSet { .. } => "restore-worker-set",
             Write::RecordMembers { .. } => "record-members",
             Write::CreatePodGroup(_) => "create-pod-group",

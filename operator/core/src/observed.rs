@@ -9,6 +9,7 @@ use muster_api::LeaderWorkerSet;
 use muster_api::names::{self, label};
 
 use crate::gang::{Gangs, PodGroup};
+use crate::owner::is_controlled_by;
 use crate::pods;
 
 /// What the caches say about one set. Objects are as the API server gave them, foreign ones with our names included, so that
@@ -52,10 +53,12 @@ impl Observed {
             }
         }
         for (name, stateful_set) in &self.stateful_sets {
-            if let Some((parent, index)) = parent_and_ordinal(name)
-                && parent == set_name
-                && carries_set_name(stateful_set, set_name)
-            {
+            let Some((_, index)) = parent_and_ordinal(name).filter(|(parent, _)| *parent == set_name) else { continue };
+            let leader = groups.get(&index).and_then(|group| group.leader);
+            // Somebody may have taken its label off; it is its leader's all the same.
+            let leaders_own =
+                || leader.is_some_and(|leader| is_controlled_by(&stateful_set.metadata, leader.metadata.uid.as_deref()));
+            if carries_set_name(stateful_set, set_name) || leaders_own() {
                 groups.entry(index).or_default().worker_set = Some(stateful_set);
             }
         }

@@ -384,8 +384,15 @@ fn closed_to(asked: &Asked<'_>, snapshot: &Snapshot, group: u32, level: LevelId,
     empty.into_iter().chain(closed.map(|(_, report)| report.domain.clone())).collect()
 }
 
-/// What becomes of a group whose leader, left to the scheduler, was bound in this domain.
-pub fn settle_released(index: &mut Index, set: &LeaderWorkerSet, asked: &Asked<'_>, domain: Option<&str>) -> Placement {
+/// What becomes of a group whose leader, left to the scheduler, was bound to this node in this domain. On a node that doesn't say what
+/// it offers the binding counts, whoever made it.
+pub fn settle_released(
+    index: &mut Index,
+    set: &LeaderWorkerSet,
+    asked: &Asked<'_>,
+    node: &str,
+    domain: Option<&str>,
+) -> Placement {
     let (Some(question), Some(level), Some(unit)) =
         (asked.questions.first(), asked.request.exclusive, asked.request.units.first())
     else {
@@ -396,6 +403,9 @@ pub fn settle_released(index: &mut Index, set: &LeaderWorkerSet, asked: &Asked<'
         let message = format!("the scheduler bound its leader to a node without label {key}, or where that is empty");
         return Placement::Again(reason("NodeWithoutLabel", message));
     };
+    if !index.has_capacity(node) {
+        return Placement::Settle(settled_by_scheduler(Some((key, domain.to_owned())), None));
+    }
     let holding = Holding {
         group: group_id(set, question.leader),
         set: set.set_name().to_owned(),

@@ -73,6 +73,15 @@ pub enum Write {
         /// Merge patch; carries the StatefulSet's UID.
         patch: Value,
     },
+    /// Delete a worker StatefulSet whose leader has been replaced by another pod of its name, if that is still so.
+    DeleteWorkerSet {
+        /// Name of the StatefulSet, and of the leader.
+        name: String,
+        /// Only this incarnation of it.
+        uid: String,
+        /// UID of the leader there is now.
+        leader: String,
+    },
     /// Put the spec of a worker StatefulSet that Muster made back to what it was made as, unless it is that already.
     RestoreWorkerSet {
         /// The StatefulSet as it was made.
@@ -255,6 +264,9 @@ impl Plan {
     }
 }
 
+/// The subject of what is written down about restarts.
+const RESTARTS: &str = "restarts";
+
 impl Write {
     /// What the write is about, such as one group. After a write has failed, those that follow about the same are left out, because
     /// they may build on it; the rest of the plan does not: a template that the API server refuses keeps no group from starting over.
@@ -269,19 +281,26 @@ impl Write {
             Self::CreatePodGroup(object) => {
                 object.pointer("/metadata/ownerReferences/0/name").and_then(Value::as_str).unwrap_or_default()
             }
-            // A group that starts over without being counted would outlive any budget.
-            Self::RecordRestarts { .. } | Self::DeleteLeader { .. } | Self::DeleteBereftLeader { .. } => "groups that go",
-            Self::RepairService { name, .. }
+            Self::RecordRestarts { .. } => RESTARTS,
+            Self::DeleteLeader { name, .. }
+            | Self::DeleteBereftLeader { name, .. }
+            | Self::RepairService { name, .. }
             | Self::DeleteService { name, .. }
             | Self::PatchLeader { name, .. }
             | Self::ScaleWorkerSet { name, .. }
             | Self::RelabelWorkerSet { name, .. }
+            | Self::DeleteWorkerSet { name, .. }
             | Self::RecordMembers { name, .. }
             | Self::RepairPodGroup { name, .. }
             | Self::OwnClaim { name, .. }
             | Self::DeleteClaim { name, .. }
             | Self::DeleteRevision { name } => name,
         }
+    }
+
+    /// Another subject whose failure leaves this write out. A group that starts over without being counted would outlive any budget.
+    pub fn relies_on(&self) -> Option<&str> {
+        matches!(self, Self::DeleteLeader { .. } | Self::DeleteBereftLeader { .. }).then_some(RESTARTS)
     }
 }
 
@@ -323,6 +342,7 @@ impl fmt::Display for Write {
             }
             Self::ScaleWorkerSet { name, replicas } => write!(f, "scale worker StatefulSet {name} to {replicas}"),
             Self::RelabelWorkerSet { name, .. } => write!(f, "label worker StatefulSet {name}"),
+            Self::DeleteWorkerSet { name, .. } => write!(f, "delete worker StatefulSet {name} of a former leader"),
             Self::RestoreWorkerSet { object, .. } => write!(f, "restore worker StatefulSet {}", object_name(object)),
             Self::RecordMembers { name, .. } => write!(f, "record the workers of leader {name}"),
             Self::CreatePodGroup(object) => write!(f, "create PodGroup {}", object_name(object)),

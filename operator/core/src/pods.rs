@@ -118,9 +118,27 @@ fn phase(pod: &Pod) -> Phase {
     match phase_text(pod) {
         "Succeeded" => Phase::Succeeded,
         "Failed" => Phase::Failed,
-        "Running" if is_ready(pod) => Phase::Ready,
+        // Upstream asks for the condition alone.
+        _ if is_ready(pod) => Phase::Ready,
         "Running" => Phase::Running,
         _ if node(pod).is_some() => Phase::Scheduled,
         _ => Phase::Pending,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_ready_counts_as_ready_before_its_phase_says_that_it_runs() {
+        let of = |text: &str| {
+            let status = json!({ "phase": text, "conditions": [{ "type": "Ready", "status": "True" }] });
+            phase(&serde_json::from_value(json!({ "metadata": {}, "spec": { "containers": [] }, "status": status })).unwrap())
+        };
+        assert_eq!((of("Running"), of("Pending")), (Phase::Ready, Phase::Ready));
+        assert_eq!((of("Succeeded"), of("Failed")), (Phase::Succeeded, Phase::Failed));
     }
 }

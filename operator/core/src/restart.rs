@@ -62,14 +62,15 @@ pub fn judge(set: &LeaderWorkerSet, group: &Group<'_>) -> Verdict {
     if group.worker_set.is_none() {
         // The workers that were there are gone with their StatefulSet, and a new one would make strangers to this leader.
         // Unless they were left behind on purpose (`--cascade=orphan`): the next StatefulSet takes those in as they are.
-        let bereft = recreates && !known.is_empty() && orphans(group) != known;
+        let bereft = recreates && !known.is_empty() && left_behind(group, leader) != known;
         let loss = || Loss { pod: format!("{}-1", pods::name(leader)), why: "its worker StatefulSet was deleted".to_owned() };
         return if bereft { Verdict::StartOver(loss()) } else { Verdict::Fine };
     }
     let present = present(set, group, leader);
-    if recreates && let Some(rank) = replaced(&known, &present) {
-        let pod = format!("{}-{rank}", pods::name(leader));
-        return Verdict::StartOver(Loss { why: format!("pod {pod} was replaced by another"), pod });
+    if recreates && let Some(loss) = missed(&known, &present, group).filter(|loss| !patient || loss.replaced) {
+        let pod = format!("{}-{}", pods::name(leader), loss.rank);
+        let why = if loss.replaced { "was replaced by another" } else { "is gone" };
+        return Verdict::StartOver(Loss { why: format!("pod {pod} {why}"), pod });
     }
     let mut members = known.clone();
     if started {
@@ -131,9 +132,10 @@ fn present(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod) -> Members {
     staying.map(|(rank, worker)| (*rank, short_uid(worker))).collect()
 }
 
-/// Workers that nobody answers for, and that are not leaving.
-fn orphans(group: &Group<'_>) -> Members {
-    let left = |worker: &Pod| controller(&worker.metadata).is_none() && !pods::is_deleting(worker);
+/// Workers that no StatefulSet answers for, only their leader or nobody, and that are not leaving.
+fn left_behind(group: &Group<'_>, leader: &Pod) -> Members {
+    let leaders_own = |worker: &Pod| is_controlled_by(&worker.metadata, leader.metadata.uid.as_deref());
+    let left = |worker: &Pod| (controller(&worker.metadata).is_none() || leaders_own(worker)) && !pods::is_deleting(worker);
     let left = group.workers.iter().filter(|(_, worker)| left(worker));
     left.map(|(rank, worker)| (*rank, short_uid(worker))).collect()
 }
@@ -149,9 +151,19 @@ fn worth_noting(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod, present:
     present.into_iter().filter(|(rank, _)| complete || runs(rank)).collect()
 }
 
-/// The first rank that is held by another pod than the one written down.
-fn replaced(known: &Members, present: &Members) -> Option<u32> {
-    known.iter().find(|(rank, uid)| present.get(rank).is_some_and(|now| now != *uid)).map(|(rank, _)| *rank)
+/// A member whose end nobody has seen.
+struct Missed {
+    rank: u32,
+    replaced: bool,
+}
+
+/// The first rank that is held by another pod than the one written down, or by none any more: pods that were never bound, and those
+/// that are deleted by force, are gone at once, and who makes their successors may take his time.
+fn missed(known: &Members, present: &Members, group: &Group<'_>) -> Option<Missed> {
+    known.iter().find_map(|(rank, uid)| match present.get(rank) {
+        Some(now) => (now != uid).then_some(Missed { rank: *rank, replaced: true }),
+        None => (!group.workers.contains_key(rank)).then_some(Missed { rank: *rank, replaced: false }),
+    })
 }
 
 fn read(text: &str) -> Members {

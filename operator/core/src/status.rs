@@ -118,7 +118,8 @@ fn count(set: &LeaderWorkerSet, evidence: &Evidence<'_>) -> Counts {
         if expects_workers(leader, set) && group.worker_set.is_none() {
             continue;
         }
-        let ready = is_ready(group, set);
+        // A group that has to start over, and may not yet or any more, is not whole, whatever its pods say.
+        let ready = is_ready(group, set) && !evidence.restarts.is_due(*index);
         let updated = is_updated(group, set, evidence.revision_key);
         counts.ready += i32::from(ready);
         counts.updated += i32::from(updated);

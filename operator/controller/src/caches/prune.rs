@@ -4,6 +4,8 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{Container, Node, PersistentVolumeClaim, Pod, PodSpec, Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use muster_core::owner::controller;
+
 use super::shelf::set_of;
 
 fn slim_meta(meta: &mut ObjectMeta) {
@@ -44,10 +46,11 @@ pub(super) fn pod(mut pod: Pod) -> Pod {
     pod
 }
 
-/// A StatefulSet; of those that are nobody's set, only that they exist.
+/// A StatefulSet; of those that are nobody's set, only that they exist. One of ours stays ours when somebody takes its label off.
 pub(super) fn stateful_set(mut object: StatefulSet) -> StatefulSet {
     slim_meta(&mut object.metadata);
-    if set_of(&object.metadata).is_none() {
+    let owned = controller(&object.metadata).is_some_and(|owner| matches!(owner.kind.as_str(), "LeaderWorkerSet" | "Pod"));
+    if set_of(&object.metadata).is_none() && !owned {
         object.spec = None;
         object.status = None;
     }

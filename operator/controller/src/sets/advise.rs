@@ -227,7 +227,7 @@ impl Advising<'_> {
                     (false, Some(domain)) => Placement::Follow([(key.to_owned(), domain)].into()),
                     (false, None) => placing::without_label(node, key),
                     (true, domain) => {
-                        placing::settle_released(index, self.set, &asked_without(BTreeSet::new()), domain.as_deref())
+                        placing::settle_released(index, self.set, &asked_without(BTreeSet::new()), node, domain.as_deref())
                     }
                 }
             }),

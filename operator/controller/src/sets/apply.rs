@@ -10,7 +10,8 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
 use muster_api::names::annotation;
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
-use muster_core::owner::is_controlled_by;
+use muster_core::gang;
+use muster_core::owner::{controller, is_controlled_by};
 use muster_core::plan::{Note, Plan, Step, Write};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ pub(super) async fn apply(cx: &Context, set: &LeaderWorkerSet, plan: &Plan) -> R
     let mut failures: Vec<(&str, Error)> = Vec::new();
     for step in &plan.steps {
         let subject = step.write.subject();
-        if failures.iter().any(|(failed, _)| *failed == subject) {
+        if failures.iter().any(|(failed, _)| *failed == subject || step.write.relies_on() == Some(*failed)) {
             continue;
         }
         if failures.len() == MOST_FAILURES {
@@ -112,6 +113,15 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
             caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?);
             Ok(true)
         }
+        Write::DeleteWorkerSet { name, uid, leader } => {
+            // A cache of pods that lags behind must not cost a newer leader its workers.
+            let leaders: Api<Pod> = Api::namespaced(client(), namespace);
+            if leaders.get_metadata_opt(name).await?.is_none_or(|now| now.metadata.uid.as_ref() != Some(leader)) {
+                return Ok(false);
+            }
+            let options = DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..only(uid) };
+            delete(&Api::<StatefulSet>::namespaced(client(), namespace), name, &options).await
+        }
         Write::RestoreWorkerSet { object, uid, generation } => restore::worker_set(cx, namespace, object, uid, *generation).await,
         Write::RepairService { name, patch } => {
             let api: Api<Service> = Api::namespaced(client(), namespace);
@@ -154,6 +164,13 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
         }
         Write::OwnClaim { name, patch } => {
             let api: Api<PersistentVolumeClaim> = Api::namespaced(client(), namespace);
+            // One that nobody labelled isn't in the cache; somebody else may answer for it.
+            if patch.pointer("/metadata/uid").is_none() {
+                let claim = api.get_metadata_opt(name).await?;
+                if claim.is_none_or(|claim| controller(&claim.metadata).is_some_and(|owner| owner.kind != "StatefulSet")) {
+                    return Ok(false);
+                }
+            }
             match api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
                 Ok(claim) => caches.claims.put(prune::claim(claim)),
                 // Gone, or another of the same name.
@@ -226,7 +243,8 @@ async fn create_pod_group(cx: &Context, namespace: &str, object: &Value) -> kube
     let api_version = object["apiVersion"].as_str().unwrap_or_default();
     let api: Api<DynamicObject> = Api::namespaced_with(cx.client.clone(), namespace, &pod_group_resource(api_version));
     let object = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
-    match api.create(&PostParams::default(), &object).await {
+    let params = PostParams { field_manager: Some(gang::MAKER.to_owned()), ..PostParams::default() };
+    match api.create(&params, &object).await {
         Ok(created) => {
             if let Some(groups) = &cx.caches.pod_groups {
                 groups.put(created);

@@ -246,6 +246,12 @@ impl Index {
         self.sources.nodes[row].facts.labels.get(key).map(String::as_str)
     }
 
+    /// Whether the node says what it offers to pods. One that says nothing has no kubelet, and what fits there is anybody's guess.
+    pub fn has_capacity(&self, node: &str) -> bool {
+        let row = self.sources.nodes.row_of(node);
+        row.is_some_and(|row| self.sources.nodes[row].facts.allocatable != Amounts::default())
+    }
+
     /// Whether some node has this label. `None` while no node is known.
     pub fn has_label(&self, key: &str) -> Option<bool> {
         (!self.sources.nodes.is_empty()).then(|| self.sources.nodes.iter().any(|node| node.facts.labels.contains_key(key)))

@@ -53,7 +53,7 @@ pub(super) fn decide(inputs: &Inputs<'_>, groups: &BTreeMap<u32, Group<'_>>, pla
         if *index >= inputs.target.replicas && pods::is_gated(leader) {
             continue;
         }
-        let place = place(inputs.choice, inputs.advice.placements.get(index), leader, plan);
+        let place = place(inputs.choice, inputs.advice.placements.get(index), group, leader, plan);
         let gang = gangs::ensure(inputs, group, leader, plan);
         match place {
             // Workers made now would be strangers to a leader that waits to go, or that has failed with its group.
@@ -98,7 +98,7 @@ impl Where {
 }
 
 /// Carries out what was advised about one group's place.
-fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut Plan) -> Where {
+fn place(choice: &Choice, advised: Option<&Placement>, group: &Group<'_>, leader: &Pod, plan: &mut Plan) -> Where {
     let standing = standing(leader, choice);
     match (standing, advised) {
         (Standing::Free, _) => Where::settled(Seat::default()),
@@ -125,9 +125,19 @@ fn place(choice: &Choice, advised: Option<&Placement>, leader: &Pod, plan: &mut 
             Where::settled(Seat { selector: selector.clone(), ..Seat::default() })
         }
         (_, Some(Placement::Hold(reason))) => Where::Waiting(reason.clone()),
+        // Its workers were made for where it is: by upstream, or when it was first seen.
+        (Standing::Bound { .. }, None) if group.worker_set.is_some() => Where::settled(seat_of(group, choice)),
         (Standing::Released(record), _) => Where::Waiting(record.reason),
         (Standing::Waiting | Standing::Bound { .. } | Standing::Loose, _) => Where::Leaving,
     }
+}
+
+/// Where the group's workers are sent, read from themselves.
+fn seat_of(group: &Group<'_>, choice: &Choice) -> Seat {
+    let template = group.worker_set.and_then(|workers| workers.spec.as_ref()?.template.spec.as_ref());
+    let key = choice.exclusive.as_deref();
+    let domain = key.and_then(|key| template?.node_selector.as_ref()?.get_key_value(key));
+    Seat { selector: domain.map(|(key, domain)| (key.clone(), domain.clone())).into_iter().collect(), ..Seat::default() }
 }
 
 fn patch_leader(leader: &Pod, record: &Record, not_in: Option<&[String]>, plan: &mut Plan) {

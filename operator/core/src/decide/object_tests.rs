@@ -117,6 +117,51 @@ fn lost_labels_of_a_worker_stateful_set_come_back() {
 }
 
 #[test]
+fn a_group_whose_worker_stateful_set_lost_all_labels_has_lost_nothing_else() {
+    let set = set(|_| {});
+    let mut observed = standing(&set);
+    with_leader(&mut observed, 0, |pod| {
+        ready(pod);
+        pod["metadata"]["annotations"]["muster.dev/members"] = json!("1=aaaaaaaa");
+    });
+    let worker = json!({
+        "metadata": {
+            "name": "serve-0-1", "namespace": "team", "uid": "aaaaaaaa-1",
+            "labels": { "leaderworkerset.sigs.k8s.io/worker-index": "1" },
+        },
+        "status": { "phase": "Running" },
+    });
+    observed.pods.insert("serve-0-1".to_owned(), Arc::new(serde_json::from_value(worker).unwrap()));
+    change(workers(&mut observed, "serve-0"), |raw| raw["metadata"]["labels"] = json!({}));
+    assert_eq!(lines(&advised(&set, &observed, 3)), [APPLY, "label worker StatefulSet serve-0"]);
+}
+
+#[test]
+fn workers_of_a_former_leader_are_in_the_way_of_its_successor_and_go() {
+    let set = set(|_| {});
+    let mut observed = standing(&set);
+    change(workers(&mut observed, "serve-1"), |raw| raw["metadata"]["ownerReferences"][0]["uid"] = json!("before"));
+    let plan = advised(&set, &observed, 3);
+    assert_eq!(lines(&plan), [APPLY, "delete worker StatefulSet serve-1 of a former leader"]);
+    let Write::DeleteWorkerSet { uid, leader, .. } = &plan.steps[1].write else { panic!("{plan}") };
+    assert_eq!((uid.as_str(), leader.as_str()), ("serve-1-workers", "leader-1-uid"));
+    change(workers(&mut observed, "serve-1"), |raw| raw["metadata"]["deletionTimestamp"] = json!("2026-11-22T12:00:00Z"));
+    assert_eq!(lines(&advised(&set, &observed, 3)), [APPLY]);
+}
+
+#[test]
+fn workers_beside_a_leader_that_somebody_else_bound_are_kept_as_they_were_made() {
+    let set = set(|raw| raw["metadata"]["annotations"] = json!({ "leaderworkerset.sigs.k8s.io/exclusive-topology": "rack" }));
+    let mut observed = standing(&set);
+    change(workers(&mut observed, "serve-0"), |raw| raw["spec"]["replicas"] = json!(7));
+    let admitted = (0..2).map(|group| (group, Admitted { workers: 3, reason: None })).collect();
+    let advice = Advice { workers: admitted, ..Advice::default() };
+    let exclusive = Choice { exclusive: Some("rack".to_owned()), ..Choice::default() };
+    let plan = decide(&set, &observed, &exclusive, &advice, now());
+    assert_eq!(lines(&plan), [APPLY, "scale worker StatefulSet serve-0 to 3"]);
+}
+
+#[test]
 fn a_changed_service_is_repaired_and_one_with_an_address_is_made_again() {
     let set = set(|_| {});
     let mut observed = standing(&set);

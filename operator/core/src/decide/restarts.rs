@@ -11,7 +11,7 @@ use muster_api::names::annotation;
 use crate::observed::{Group, Observed};
 use crate::plan::{Note, Plan, Write};
 use crate::pods;
-use crate::restart::{self, History, Loss, Permit, Verdict};
+use crate::restart::{self, Entry, History, Loss, Permit, Verdict};
 
 /// What restarts mean to the groups of a set.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub(crate) struct Restarts {
 
 impl Restarts {
     /// Whether the group has lost a member and still stands.
-    pub(super) fn is_due(&self, group: u32) -> bool {
+    pub(crate) fn is_due(&self, group: u32) -> bool {
         self.waiting.contains_key(&group) || self.failed.contains_key(&group)
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn decide(
         match restarts.history.ask(*index, pods::uid(leader), revision, set.max_group_restarts(), now) {
             Permit::Again => start_over(group, leader, &loss, &mut deletions),
             Permit::Granted(entry) => {
-                entries.insert(*index, entry);
+                entries.insert(*index, Entry { bereft: is_bereft(group, leader), ..entry });
                 written.push(cause(*index, group, leader, &loss));
                 start_over(group, leader, &loss, &mut deletions);
             }
@@ -77,8 +77,11 @@ pub(super) fn decide(
         restarts.begun.insert(*index, loss);
     }
     if !entries.is_empty() {
+        // A group of which nothing is there at the moment is a group all the same.
+        let wanted = leader_set.map_or(0, |existing| super::leader_set_now(existing).replicas);
+        let own = u32::try_from(set.replicas()).unwrap_or(0).max(wanted);
         let last = groups.keys().next_back().map_or(0, |last| last + 1);
-        restarts.history = restarts.history.with(entries, last, now);
+        restarts.history = restarts.history.with(entries, last.max(own), now);
         let write = Write::RecordRestarts { name: set.set_name().to_owned(), history: restarts.history.render() };
         plan.push(write, None, None);
         plan.steps.last_mut().into_iter().for_each(|step| step.done = std::mem::take(&mut written));
@@ -97,17 +100,23 @@ fn lost(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod, history: &Histor
             plan.push(Write::RecordMembers { name, uid, members }, None, None);
         }
     }
-    // A lost member that was replaced in the meantime leaves no trace but this.
-    let failed = restart::recreates(set) && history.has_failed(group.index, pods::uid(leader));
-    failed.then(|| Loss { pod: pods::name(leader).to_owned(), why: "it has lost a member before".to_owned() })
+    // A lost member that was replaced in the meantime leaves no trace but this: its group has failed, or was about to go when the
+    // operator died.
+    let (index, uid) = (group.index, pods::uid(leader));
+    let lost = restart::recreates(set) && (history.has_failed(index, uid) || history.must_go(index, uid));
+    lost.then(|| Loss { pod: pods::name(leader).to_owned(), why: "it has lost a member before".to_owned() })
+}
+
+/// Whether the group has had workers and its worker StatefulSet isn't there, as far as the caches know.
+fn is_bereft(group: &Group<'_>, leader: &Pod) -> bool {
+    group.worker_set.is_none() && pods::annotation(leader, annotation::MEMBERS).is_some()
 }
 
 fn start_over(group: &Group<'_>, leader: &Pod, loss: &Loss, plan: &mut Plan) {
     let (name, uid) = (pods::name(leader).to_owned(), pods::uid(leader).to_owned());
     let note = restart::note(&loss.pod, &name, group.index);
     let done = Note::normal(event::RECREATE_GROUP, "Delete", note).about(leader);
-    let had_workers = pods::annotation(leader, annotation::MEMBERS).is_some();
-    let write = if group.worker_set.is_none() && had_workers {
+    let write = if is_bereft(group, leader) {
         Write::DeleteBereftLeader { name, uid }
     } else {
         Write::DeleteLeader { name, uid, resource_version: None }

@@ -27,13 +27,19 @@ pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, seat:
     let admitted = admitted.min(size_of(leader, set).saturating_sub(1));
     let leader_name = pods::name(leader);
     if let Some(existing) = observed.stateful_sets.get(leader_name) {
-        // A worker StatefulSet of the leader's predecessor goes away by garbage collection; its deletion brings us back.
+        let leaves = existing.metadata.deletion_timestamp.is_some();
         if is_controlled_by(&existing.metadata, leader.metadata.uid.as_deref()) {
-            if existing.metadata.deletion_timestamp.is_none() {
+            if !leaves {
                 keep(inputs, leader, existing, seat, admitted, plan);
             }
         } else if !is_of_a_pod(existing, leader_name) {
             plan.taken.push(foreign::object("apps/v1", "StatefulSet", &existing.metadata));
+        } else if !leaves {
+            // That of the leader's predecessor is in the way of the new group until it is gone, which brings us back. The garbage
+            // collector would see to it, too, where there is one.
+            let uid = existing.metadata.uid.clone().unwrap_or_default();
+            let leader = pods::uid(leader).to_owned();
+            plan.push(Write::DeleteWorkerSet { name: leader_name.to_owned(), uid, leader }, None, None);
         }
         return;
     }

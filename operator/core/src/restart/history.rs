@@ -31,6 +31,9 @@ pub struct Entry {
     pub leader: String,
     /// Revision key of that leader. Another revision has a history of its own.
     pub revision: String,
+    /// Its worker StatefulSet was not in the caches. They may lag behind, so what is written here is no reason to delete the leader.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bereft: bool,
     /// It may not start over again: this leader's group has failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
@@ -78,7 +81,10 @@ impl History {
         if known.is_some_and(|entry| entry.leader == leader && !entry.failed) {
             return Permit::Again;
         }
-        let entry = |times, last, failed| Entry { times, last, leader: leader.to_owned(), revision: revision.to_owned(), failed };
+        let entry = |times, last, failed| {
+            let (leader, revision) = (leader.to_owned(), revision.to_owned());
+            Entry { times, last, leader, revision, bereft: false, failed }
+        };
         let last = known.map_or(now, |entry| entry.last);
         let times = known.filter(|entry| entry.failed || !entry.is_stable(now)).map_or(0, |entry| entry.times);
         if most.is_some_and(|most| times >= most) {
@@ -97,6 +103,12 @@ impl History {
     /// Whether this leader was deleted so that its group starts over.
     pub fn is_leaving(&self, group: u32, leader: &str) -> bool {
         self.0.get(&group).is_some_and(|entry| entry.leader == leader && !entry.failed)
+    }
+
+    /// Whether this leader has to be deleted, whatever its group looks like by now: that its group starts over was decided, written
+    /// down and told.
+    pub fn must_go(&self, group: u32, leader: &str) -> bool {
+        self.0.get(&group).is_some_and(|entry| entry.leader == leader && !entry.failed && !entry.bereft)
     }
 
     /// Whether the group of this leader has failed.
@@ -150,7 +162,7 @@ mod tests {
     }
 
     fn entry(times: u32, seconds: i64, leader: &str, failed: bool) -> Entry {
-        Entry { times, last: at(seconds), leader: leader.to_owned(), revision: "k1".to_owned(), failed }
+        Entry { times, last: at(seconds), leader: leader.to_owned(), revision: "k1".to_owned(), bereft: false, failed }
     }
 
     #[test]

@@ -142,6 +142,7 @@ fn members_that_run_are_written_down_before_the_group_is_complete() {
     |pods: &mut Vec<Value>| pods[2]["metadata"]["uid"] = json!("cccccccc-3"),
     Some("serve-0-2")
 )]
+#[case::a_worker_that_was_gone_at_once(|pods: &mut Vec<Value>| drop(pods.pop()), Some("serve-0-2"))]
 fn a_group_starts_over_when_a_member_is_lost(#[case] change: fn(&mut Vec<Value>), #[case] expected: Option<&str>) {
     assert_eq!(pod_lost(verdict(EAGER, &group(Some(WHOLE), change))).as_deref(), expected);
 }
@@ -170,6 +171,26 @@ fn workers_that_were_orphaned_on_purpose_wait_for_their_next_stateful_set() {
     });
     one_is_gone.stateful_sets.clear();
     assert_eq!(pod_lost(verdict(EAGER, &one_is_gone)).as_deref(), Some("serve-0-1"));
+}
+
+#[test]
+fn a_worker_gone_at_once_is_told_as_gone_and_forgiven_while_the_group_is_to_start_first() {
+    let gone = |pods: &mut Vec<Value>| drop(pods.pop());
+    let Verdict::StartOver(loss) = verdict(EAGER, &group(Some(WHOLE), gone)) else { panic!("nothing is lost") };
+    assert_eq!(loss.why, "pod serve-0-2 is gone");
+    // An incomplete group has not started: the next pod of that rank decides.
+    assert_eq!(verdict(AFTER_START, &group(Some(WHOLE), gone)), Verdict::Fine);
+    assert_eq!(verdict("None", &group(Some(WHOLE), gone)), Verdict::Fine);
+}
+
+#[test]
+fn workers_that_their_leader_owns_itself_need_no_stateful_set() {
+    let direct = |pods: &mut Vec<Value>| {
+        pods[1..].iter_mut().for_each(|pod| pod["metadata"]["ownerReferences"][0]["uid"] = json!(LEADER));
+    };
+    let mut observed = group(Some(WHOLE), direct);
+    observed.stateful_sets.clear();
+    assert_eq!(verdict(EAGER, &observed), Verdict::Fine);
 }
 
 #[test]

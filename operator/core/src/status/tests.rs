@@ -204,6 +204,53 @@ fn a_restart_is_written_down_before_the_leader_goes_and_told_with_its_cause() {
 }
 
 #[test]
+fn a_restart_that_was_written_down_is_carried_out_though_its_cause_is_gone() {
+    let set = single(1, |_| {});
+    let mut observed = created(&set);
+    with_leader(&mut observed, 0, restarted);
+    let plan = plan_at(&set, &observed, now());
+    record(&plan, &mut observed);
+    // The operator died before it deleted the leader, and by now nothing is to be seen of the loss.
+    with_leader(&mut observed, 0, ready);
+    let again = plan_at(&set, &observed, now());
+    assert!(again.to_string().contains("delete leader serve-0") && !again.to_string().contains("record"), "{again}");
+    let none = single(1, |raw| raw["spec"]["leaderWorkerTemplate"]["restartPolicy"] = json!("None"));
+    assert!(!plan_at(&none, &observed, now()).to_string().contains("delete leader"), "the set no longer asks for it");
+}
+
+#[test]
+fn restarts_of_a_group_are_remembered_while_nothing_of_it_is_there() {
+    let set = single(2, |_| {});
+    let mut observed = created(&set);
+    with_leader(&mut observed, 0, ready);
+    with_leader(&mut observed, 1, restarted);
+    let first = plan_at(&set, &observed, now());
+    record(&first, &mut observed);
+    observed.pods.remove("serve-1");
+    with_leader(&mut observed, 0, restarted);
+    let second = plan_at(&set, &observed, now());
+    record(&second, &mut observed);
+    let history = &observed.stateful_sets["serve"].metadata.annotations.as_ref().unwrap()["muster.dev/restarts"];
+    let history: Value = serde_json::from_str(history).unwrap();
+    assert_eq!((&history["0"]["times"], &history["1"]["times"]), (&json!(1), &json!(1)), "{history}");
+}
+
+#[test]
+fn a_group_that_waits_to_start_over_is_not_ready_whatever_its_pods_say() {
+    let mut set = single(1, |_| {});
+    let mut observed = created(&set);
+    with_leader(&mut observed, 0, restarted);
+    record(&plan_at(&set, &observed, now()), &mut observed);
+    with_leader(&mut observed, 0, |pod| {
+        restarted(pod);
+        pod["metadata"]["uid"] = json!("leader-0-second");
+    });
+    let status = settle(&mut set, &observed, now());
+    assert_eq!((status.ready_replicas, condition(&status, "Available")), (0, None));
+    assert_eq!(phases(&status), [(0, GroupPhase::Restarting)]);
+}
+
+#[test]
 fn a_group_that_has_used_up_its_budget_fails_alone_and_says_what_helps() {
     let mut set = single(3, |raw| raw["metadata"]["annotations"] = json!({ "muster.dev/max-group-restarts": "1" }));
     let mut observed = created(&set);

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use muster_cluster::{Cluster, Namespace, eventually};
-use muster_e2e::{PATIENCE, Set, await_condition, await_ready, get, pods};
+use muster_e2e::{PATIENCE, Set, await_condition, await_groups, await_ready, get, pods};
 use serde_json::{Value, json};
 
 /// A namespace, and volumes of a storage class of its own for so many claims.
@@ -89,6 +89,24 @@ async fn await_new_pods(namespace: &Namespace, before: &BTreeMap<String, String>
 
 async fn uids(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
     Ok(pods(namespace, "vllm").await?.into_iter().map(|(name, pod)| (name, pod.uid().unwrap_or_default())).collect())
+}
+
+#[tokio::test]
+async fn a_leader_stateful_set_with_claims_that_loses_its_label_gets_it_back() -> Result<()> {
+    let namespace = with_volumes(2).await?;
+    namespace.apply(&claiming(&namespace, 1, 2, "Retain", "Retain").manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    let edit = r#"{"metadata": {"labels": {"leaderworkerset.sigs.k8s.io/name": null}}}"#;
+    namespace.kubectl(&["patch", "statefulset", "vllm", "--type=merge", "-p", edit]).await?;
+    eventually(PATIENCE, || async {
+        let leaders = namespace.api::<StatefulSet>().get("vllm").await?;
+        ensure!(leaders.labels().contains_key("leaderworkerset.sigs.k8s.io/name"), "{:?}", leaders.labels());
+        Ok(())
+    })
+    .await?;
+    // Its claims, which can't be changed, still stand in no scaling's way.
+    namespace.kubectl(&["scale", "lws", "vllm", "--replicas=0"]).await?;
+    await_groups(&namespace, "vllm", 0).await.map(drop)
 }
 
 #[tokio::test]

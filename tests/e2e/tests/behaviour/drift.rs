@@ -76,6 +76,33 @@ async fn an_edited_worker_stateful_set_is_what_it_was_again() -> Result<()> {
 }
 
 #[tokio::test]
+async fn stateful_sets_that_lose_the_name_of_their_set_get_it_back_and_nothing_restarts() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("drift").await?;
+    namespace.apply(&Set::new("vllm").groups(2, 3).manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    let members = || async {
+        let leader = pods(&namespace, "vllm").await?.remove("vllm-0").context("no leader")?;
+        leader.annotations().get("muster.dev/members").cloned().context("its workers are not written down")
+    };
+    eventually(PATIENCE, members).await?;
+    let before = uids(&namespace, "vllm").await?;
+    let edit = r#"{"metadata": {"labels": {"leaderworkerset.sigs.k8s.io/name": null}}}"#;
+    for name in ["vllm-0", "vllm"] {
+        namespace.kubectl(&["patch", "statefulset", name, "--type=merge", "-p", edit]).await?;
+        eventually(PATIENCE, || async {
+            let object = namespace.api::<StatefulSet>().get(name).await?;
+            let set = object.labels().get("leaderworkerset.sigs.k8s.io/name").cloned();
+            ensure!(set.as_deref() == Some("vllm"), "{name} is of {set:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    await_ready(&namespace, "vllm").await?;
+    assert_eq!(uids(&namespace, "vllm").await?, before);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_group_whose_worker_stateful_set_is_deleted_starts_over_as_a_whole() -> Result<()> {
     let namespace = Cluster::shared().await.namespace("drift").await?;
     namespace.apply(&Set::new("vllm").groups(2, 3).manifest()).await?;

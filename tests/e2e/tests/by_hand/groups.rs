@@ -57,6 +57,17 @@ async fn workers_wait_for_a_leader_that_must_be_ready_first() {
 }
 
 #[tokio::test]
+async fn a_leader_is_ready_by_its_condition_alone_for_those_that_wait_for_it() {
+    let site = site("condition").await;
+    let set = Set::new("serve").groups(1, 2).with(&json!({ "spec": { "startupPolicy": "LeaderReady" } }));
+    let hands = Hands::on(&site, "serve", &set).await.unwrap();
+    hands.create_leader(0).await;
+    let condition = json!({ "type": "Ready", "status": "True", "lastTransitionTime": "2026-11-25T12:00:00Z" });
+    hands.pod_status("serve-0", json!({ "conditions": [condition] })).await;
+    hands.workers(0).await;
+}
+
+#[tokio::test]
 async fn each_group_has_a_service_of_its_own_if_the_set_says_so() {
     let site = site("unique").await;
     let network = json!({ "spec": { "networkConfig": { "subdomainPolicy": "UniquePerReplica" } } });
@@ -114,6 +125,77 @@ async fn a_worker_that_its_leader_owns_itself_takes_its_group_along() {
 }
 
 #[tokio::test]
+async fn a_worker_that_is_gone_at_once_takes_its_group_along() {
+    let site = site("gone").await;
+    let hands = whole(&site, "RecreateGroupOnPodRestart").await;
+    for rank in 1..3 {
+        let worker = format!("serve-0-{rank}");
+        hands.create_pod("serve-0", &worker, |_| {}).await.unwrap();
+        hands.pod_status(&worker, json!({ "phase": "Running" })).await;
+    }
+    hands.has_members("serve-0").await;
+    // A pod without a node is gone in the moment in which it is deleted.
+    site.kubectl(&["delete", "pod", "serve-0-1", "--wait=false"]).await.unwrap();
+    hands.is_leaving("serve-0").await;
+    eventually(PATIENCE, || site.has_event("serve", "RecreateGroup")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_may_come_and_go_where_the_set_restarts_nothing() {
+    for policy in ["None", "Default"] {
+        let site = site("none").await;
+        let hands = whole(&site, policy).await;
+        hands.create_pod("serve-0", "serve-0-1", |_| {}).await.unwrap();
+        hands.pod_status("serve-0-1", restarted()).await;
+        site.kubectl(&["delete", "pod", "serve-0-1", "--wait=false"]).await.unwrap();
+        hands.looked_again().await;
+        let leader: Pod = site.api().get("serve-0").await.unwrap();
+        assert_eq!(leader.metadata.deletion_timestamp, None, "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn workers_that_their_leader_owns_do_not_hang_on_a_stateful_set() {
+    let site = site("remade").await;
+    let hands = whole(&site, "RecreateGroupOnPodRestart").await;
+    let leader: Pod = site.api().get("serve-0").await.unwrap();
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "Pod", "name": "serve-0", "uid": leader.uid(), "controller": true, "blockOwnerDeletion": true,
+    }]);
+    for rank in 1..3 {
+        let worker = format!("serve-0-{rank}");
+        hands.create_pod("serve-0", &worker, |pod| pod["metadata"]["ownerReferences"] = owner.clone()).await.unwrap();
+        hands.pod_status(&worker, json!({ "phase": "Running" })).await;
+    }
+    hands.has_members("serve-0").await;
+    let before = hands.workers(0).await;
+    site.kubectl(&["delete", "statefulset", "serve-0", "--wait=false"]).await.unwrap();
+    eventually(PATIENCE, || async {
+        let now = hands.stateful_set("serve-0").await?;
+        anyhow::ensure!(now.uid() != before.uid(), "it was not made again");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let leader: Pod = site.api().get("serve-0").await.unwrap();
+    assert_eq!(leader.metadata.deletion_timestamp, None);
+}
+
+#[tokio::test]
+async fn a_new_leader_gets_new_workers_though_nobody_collects_the_old_ones() {
+    let site = site("successor").await;
+    let hands = whole(&site, "RecreateGroupOnPodRestart").await;
+    let before = hands.workers(0).await;
+    site.kubectl(&["delete", "pod", "serve-0"]).await.unwrap();
+    hands.create_leader(0).await;
+    // Waits for the StatefulSet of the present leader.
+    let after = hands.workers(0).await;
+    assert_ne!(after.uid(), before.uid());
+    hands.group_ready(0).await;
+    await_condition(&site, "serve", AVAILABLE, "True").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_group_that_has_not_started_is_forgiven_where_the_set_says_so() {
     let site = site("forgiven").await;
     let hands = whole(&site, "RecreateGroupAfterStart").await;
@@ -161,6 +243,37 @@ async fn a_leader_that_is_bound_already_is_followed_by_its_workers() {
     let workers = hands.workers(0).await;
     let selector = workers.spec.unwrap().template.spec.unwrap().node_selector.unwrap();
     assert_eq!(selector, [("example.com/rack".to_owned(), "r7".to_owned())].into());
+    // They are kept as they were made, like any others.
+    site.kubectl(&["scale", "statefulset", "serve-0", "--replicas=5"]).await.unwrap();
+    eventually(PATIENCE, || site.has_event("serve", "Repaired")).await.unwrap();
+    assert_eq!(hands.workers(0).await.spec.unwrap().replicas, Some(1));
+    site.kubectl(&["delete", "node", &node]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_leader_that_is_bound_by_hand_after_a_while_is_followed_by_its_workers() {
+    let site = site("released").await;
+    // Nobody runs here: the node doesn't say what it offers, so nothing fits on it as far as anybody can tell.
+    let node = format!("{}-node", site.name());
+    let object = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": node, "labels": { "example.com/row": "w3" } },
+    });
+    site.apply(&object.to_string()).await.unwrap();
+    let hands = Hands::on(&site, "serve", &Set::new("serve").groups(1, 2).exclusive("example.com/row")).await.unwrap();
+    hands.create_leader(0).await;
+    eventually(PATIENCE, || async {
+        let leader: Pod = site.api().get("serve-0").await?;
+        anyhow::ensure!(leader.spec.unwrap().scheduling_gates.is_none_or(|gates| gates.is_empty()), "it still waits");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "serve-0" }, "target": { "kind": "Node", "name": node },
+    });
+    hands.bind("serve-0", &binding).await;
+    let selector = hands.workers(0).await.spec.unwrap().template.spec.unwrap().node_selector.unwrap();
+    assert_eq!(selector, [("example.com/row".to_owned(), "w3".to_owned())].into());
     site.kubectl(&["delete", "node", &node]).await.unwrap();
 }
 

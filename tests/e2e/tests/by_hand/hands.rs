@@ -141,6 +141,25 @@ impl<'a> Hands<'a> {
         .unwrap()
     }
 
+    /// Waits until the operator has noted who is in the group.
+    pub(crate) async fn has_members(&self, leader: &str) {
+        eventually(PATIENCE, || async {
+            let pod = self.site.api::<Pod>().get(leader).await?;
+            let members = pod.annotations().get("muster.dev/members").map_or(0, |members| members.split(',').count());
+            let size: usize = pod.annotations()["leaderworkerset.sigs.k8s.io/size"].parse()?;
+            ensure!(members + 1 == size, "{members} of {size} members are noted");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Binds a pod as a scheduler does.
+    pub(crate) async fn bind(&self, pod: &str, binding: &Value) {
+        let api = self.site.api::<Pod>();
+        let _: Value = api.create_subresource("binding", pod, &PostParams::default(), binding).await.unwrap();
+    }
+
     /// Waits until a pod is on its way out.
     pub(crate) async fn is_leaving(&self, pod: &str) {
         eventually(PATIENCE, || async {

@@ -164,6 +164,7 @@ async fn give_up(keeper: JoinHandle<kube_lease_manager::Result<LeaseManager>>) {
 async fn lead(args: &Args, mut leading: watch::Receiver<bool>, cx: Context, due: Due) -> anyhow::Result<()> {
     leading.wait_for(|leads| *leads).await.context("waiting for the lease")?;
     tracing::info!(lease = args.lease, "leading");
+    cx.caches.deciding_since.get_or_init(|| cx.now());
 
     let (loaded, mut first_pass) = watch::channel(false);
     tokio::spawn(policies::run(cx.clone(), loaded));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::jiff::Timestamp;
 use muster_api::LeaderWorkerSet;
 use muster_api::names::{self, label};
 
@@ -28,6 +29,8 @@ pub struct Observed {
     pub pods: BTreeMap<String, Arc<Pod>>,
     /// Gang scheduling; `None` when it is off.
     pub gangs: Option<Gangs>,
+    /// Since when whoever decides has been looking; what happened before left only what objects say. `None` for those who only read.
+    pub since: Option<Timestamp>,
     /// PodGroups that carry the set's name label or one of the names its leaders need, by name.
     pub pod_groups: BTreeMap<String, Arc<PodGroup>>,
 }
@@ -63,7 +66,7 @@ impl Observed {
             }
         }
         for (index, group) in &mut groups {
-            group.index = *index;
+            (group.index, group.since) = (*index, self.since);
         }
         groups
     }
@@ -84,6 +87,8 @@ fn carries_set_name(stateful_set: &StatefulSet, set_name: &str) -> bool {
 pub struct Group<'a> {
     /// Its index in the set.
     pub index: u32,
+    /// From [`Observed::since`].
+    pub since: Option<Timestamp>,
     /// The leader pod.
     pub leader: Option<&'a Pod>,
     /// Worker pods by rank.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use muster_api::names::{self, label as labels};
 
@@ -63,6 +64,16 @@ fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a k8s_openapi::api::core
 /// Whether the Ready condition is True.
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
+}
+
+/// Since when the Ready condition is True.
+pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    condition(pod, "Ready").filter(|ready| ready.status == "True")?.last_transition_time.as_ref().map(|time| time.0)
+}
+
+/// When the object was created.
+pub fn created(meta: &ObjectMeta) -> Option<Timestamp> {
+    meta.creation_timestamp.as_ref().map(|time| time.0)
 }
 
 /// Upstream's reading of a working leader: phase Running and Ready.

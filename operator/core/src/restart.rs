@@ -19,6 +19,7 @@ use crate::status::size_of;
 use crate::trouble;
 
 mod history;
+mod unseen;
 
 pub use history::{Entry, History, Permit};
 
@@ -71,6 +72,12 @@ pub fn judge(set: &LeaderWorkerSet, group: &Group<'_>) -> Verdict {
         let pod = format!("{}-{}", pods::name(leader), loss.rank);
         let why = if loss.replaced { "was replaced by another" } else { "is gone" };
         return Verdict::StartOver(Loss { why: format!("pod {pod} {why}"), pod });
+    }
+    if recreates
+        && !patient
+        && let Some(pod) = unseen::successor(group, leader, &known, &present)
+    {
+        return Verdict::StartOver(Loss { why: format!("pod {pod} was made long after the others"), pod });
     }
     let mut members = known.clone();
     if started {

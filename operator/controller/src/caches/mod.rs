@@ -12,7 +12,7 @@ mod shelf;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolumeClaim, Pod, Service};
@@ -58,6 +58,8 @@ pub(crate) struct Caches {
     pub(crate) startup_policies: Shelf<StartupPolicy>,
     /// PodGroups, if gang scheduling is on.
     pub(crate) pod_groups: Option<PodGroups>,
+    /// Since when this replica decides.
+    pub(crate) deciding_since: OnceLock<Timestamp>,
     index: Mutex<Index>,
     index_moved: tokio::sync::watch::Sender<u64>,
     policies_moved: tokio::sync::watch::Sender<u64>,
@@ -106,6 +108,7 @@ impl Caches {
             placement_policies: Shelf::default(),
             startup_policies: Shelf::default(),
             pod_groups: gangs.map(PodGroups::new),
+            deciding_since: OnceLock::new(),
             index: Mutex::new(Index::new()),
             index_moved: tokio::sync::watch::Sender::new(0),
             policies_moved: tokio::sync::watch::Sender::new(0),

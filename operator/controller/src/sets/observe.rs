@@ -30,7 +30,8 @@ pub(super) fn observe(caches: &Caches, set: &LeaderWorkerSet) -> Observed {
     let claims = caches.claims.of_set(namespace, name);
     let gangs = caches.pod_groups.as_ref().map(PodGroups::gangs);
     let pod_groups = caches.pod_groups.as_ref().map_or_else(BTreeMap::new, |groups| pod_groups(groups, set, &pods));
-    Observed { stateful_sets, services, revisions, claims, pods, gangs, pod_groups }
+    let since = caches.deciding_since.get().copied();
+    Observed { stateful_sets, services, revisions, claims, pods, gangs, since, pod_groups }
 }
 
 /// The set's PodGroups, and whatever else has a name that its leaders need.

@@ -110,3 +110,28 @@ async fn members_of_many_groups_lost_while_the_operator_is_dead_leave_no_group_h
         assert_eq!(restarts[group.to_string()]["times"], json!(1), "{restarts}");
     }
 }
+
+#[tokio::test]
+async fn a_member_lost_before_it_was_ever_written_down_is_missed_all_the_same() {
+    let (_turn, cluster) = alone().await;
+    let namespace = cluster.namespace("unseen").await.unwrap();
+    namespace.apply(&Set::new("young").groups(1, 3).manifest()).await.unwrap();
+    await_ready(&namespace, "young").await.unwrap();
+    cluster.operator().kill();
+    // As if it had died before it came to writing.
+    let _ = namespace.kubectl(&["annotate", "pod", "young-0", "muster.dev/members-"]).await;
+    let before = uids(&namespace, "young").await.unwrap();
+    let other = pods(&namespace, "young").await.unwrap().remove("young-0-1").unwrap();
+    let conditions = other.status.unwrap().conditions.unwrap();
+    let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap().last_transition_time.unwrap().0;
+    eventually(PATIENCE, || async {
+        let age = k8s_openapi::jiff::Timestamp::now().duration_since(ready).as_secs();
+        ensure!(age > 4, "the others have been ready for {age} s only");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    namespace.kubectl(&["delete", "pod", "young-0-2", "--force", "--grace-period=0"]).await.unwrap();
+    cluster.operator().resume().unwrap();
+    await_all_replaced(&namespace, "young", &before).await;
+}

@@ -49,7 +49,10 @@ impl Step {
             Self::Fmt => fmt(cache),
             Self::Guests => policies::build(&cache.root, &cache.folder).map(drop),
             Self::Clippy => clippy(cache),
-            Self::Generated => generated(cache),
+            Self::Generated => {
+                crds(cache)?;
+                unchanged(cache, "deploy/crd")
+            }
             Self::Unit => unit(cache),
             Self::Policies => {
                 let tests = guest_cargo(cache, &["test", "--workspace"]);
@@ -111,14 +114,30 @@ fn clippy(cache: &Cache) -> Result<()> {
 
 /// Writes the generated files again.
 pub(crate) fn generate(cache: &Cache) -> Result<()> {
+    crds(cache)?;
+    go::build(cache)?;
+    manifests(cache)
+}
+
+fn crds(cache: &Cache) -> Result<()> {
     let crds = cache.cargo(&["run", "--package", "muster-api", "--bin", "crdgen"]);
     work::run("generating deploy/crd", crds, &cache.log("crdgen"))
 }
 
-fn generated(cache: &Cache) -> Result<()> {
-    generate(cache)?;
+/// What the chart makes of its default values, for those who install with kubectl or kustomize.
+fn manifests(cache: &Cache) -> Result<()> {
+    let output = helm(cache, "template", &cache.root.join("deploy/helm")).args(["--namespace", "muster-system"]).output();
+    let output = output.context("starting helm")?;
+    ensure!(output.status.success(), "helm template: {}", String::from_utf8_lossy(&output.stderr));
+    let rendered = String::from_utf8(output.stdout).context("helm template prints no text")?;
+    let text = format!("# Generated from deploy/helm by `cargo xtask generate`.\n{rendered}");
+    fs::write(cache.root.join("deploy/kustomize/muster.yaml"), text).context("writing deploy/kustomize/muster.yaml")
+}
+
+/// Fails if a folder of generated files is not as it was committed.
+fn unchanged(cache: &Cache, folder: &str) -> Result<()> {
     let mut git = cache.command("git");
-    git.args(["status", "--porcelain", "--untracked-files=all", "--", "deploy/crd"]);
+    git.args(["status", "--porcelain", "--untracked-files=all", "--", folder]);
     let changed = git.output().context("starting git")?.stdout;
     let changed = String::from_utf8_lossy(&changed);
     ensure!(
@@ -152,13 +171,15 @@ fn cluster(cache: &Cache) -> Result<()> {
     work::run("tests against the control plane", tests, &cache.log("cluster"))
 }
 
-/// `helm lint`, and `helm template` with values that must be accepted and values that must be refused.
+/// `helm lint`, the manifests that are generated from the chart, and `helm template` with values that must be accepted and values that must be refused.
 fn chart(cache: &Cache) -> Result<()> {
     let chart = cache.root.join("deploy/helm");
     let mut lint = helm(cache, "lint", &chart);
     lint.arg("--strict");
     work::run("helm lint", lint, &cache.log("helm-lint"))?;
     work::run("helm template", helm(cache, "template", &chart), &cache.log("helm-template"))?;
+    manifests(cache)?;
+    unchanged(cache, "deploy/kustomize")?;
     for values in files(&chart.join("ci/accepted"))? {
         let mut template = helm(cache, "template", &chart);
         template.arg("--values").arg(&values);

@@ -235,6 +235,8 @@ mod object_tests;
 #[cfg(test)]
 mod revision_tests;
 #[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
 mod subgroup_tests;
 #[cfg(test)]
 mod tests;

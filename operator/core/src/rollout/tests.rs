@@ -129,6 +129,13 @@ fn groups_added_during_a_rollout_come_first_and_at_the_new_revision() {
 }
 
 #[test]
+fn a_template_that_changes_together_with_a_scale_up_first_makes_the_new_groups() {
+    // They are above the partition, so they come at the new revision; the old ones wait.
+    let both = Rollout { template_changed: true, ..rollout((6, 1, 2, 0), at(0, 4, 4), &[OLD; 4]) };
+    assert_eq!(next(&both), target(4, 6));
+}
+
+#[test]
 fn groups_removed_during_a_rollout_take_the_partition_and_the_surge_along() {
     let six = [OLD, OLD, OLD, OLD, NEW, NEW];
     assert_eq!(next(&rollout((2, 1, 0, 0), at(4, 6, 6), &six)), target(2, 2));

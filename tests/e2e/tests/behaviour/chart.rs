@@ -66,6 +66,45 @@ async fn the_policies_of_the_chart_are_loaded() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_manifests_without_helm_are_what_the_api_server_takes() -> Result<()> {
+    let cluster = Cluster::shared().await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/kustomize");
+    // The tests' own release has the namespace and these names, so nothing is created.
+    let taken = cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", folder]).await?;
+    for object in [
+        "namespace/muster-system",
+        "deployment.apps/muster",
+        "mutatingwebhookconfiguration.admissionregistration.k8s.io/muster.muster-system",
+        "placementpolicy.policy.muster.dev/node-pool",
+    ] {
+        assert!(taken.contains(&format!("{object} serverside-applied (server dry run)")), "no {object} in\n{taken}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn members_of_the_namespace_may_edit_and_scale_sets() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("roles").await?;
+    for (user, role) in [("ed", "edit"), ("vi", "view")] {
+        namespace.kubectl(&["create", "rolebinding", role, &format!("--clusterrole={role}"), &format!("--user={user}")]).await?;
+    }
+    let may = async |user: &str, verb: &str, resource: &str| {
+        // kubectl fails when the answer is no.
+        let answer = namespace.kubectl(&["auth", "can-i", verb, resource, &format!("--as={user}")]).await;
+        answer.is_ok_and(|answer| answer.trim() == "yes")
+    };
+    eventually(PATIENCE, || async {
+        ensure!(may("ed", "update", "leaderworkersets.leaderworkerset.x-k8s.io").await, "editors may not edit");
+        ensure!(may("ed", "patch", "leaderworkersets.leaderworkerset.x-k8s.io/scale").await, "editors may not scale");
+        ensure!(may("vi", "get", "leaderworkersets.leaderworkerset.x-k8s.io/status").await, "viewers may not see");
+        Ok(())
+    })
+    .await?;
+    assert!(!may("vi", "update", "leaderworkersets.leaderworkerset.x-k8s.io").await, "viewers may edit");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_release_asks_for_nothing_that_its_account_may_not_do() -> Result<()> {
     let cluster = Cluster::shared().await;
     let log = std::fs::read_to_string(cluster.operator().log())?;

@@ -85,6 +85,50 @@ async fn each_group_has_a_service_of_its_own_if_the_set_says_so() {
     assert!(site.api::<Service>().get_opt("serve").await.unwrap().is_none(), "a shared service that nobody needs");
 }
 
+#[tokio::test]
+async fn groups_move_to_services_of_their_own_and_back_as_they_are_replaced() {
+    let site = site("moving").await;
+    let hands = Hands::on(&site, "serve", &Set::new("serve").groups(1, 2)).await.unwrap();
+    hands.create_leader(0).await;
+    hands.group_ready(0).await;
+    await_condition(&site, "serve", AVAILABLE, "True").await.unwrap();
+    for (policy, service) in [("UniquePerReplica", "serve-0"), ("Shared", "serve")] {
+        hands.patch(json!({ "networkConfig": { "subdomainPolicy": policy } })).await;
+        hands.rollout_is(0, 1).await;
+        hands.replace_leader(0).await;
+        assert_eq!(hands.workers(0).await.spec.unwrap().service_name.as_deref(), Some(service));
+        let leader: Pod = site.api().get("serve-0").await.unwrap();
+        assert_eq!(leader.spec.unwrap().subdomain.as_deref(), Some(service));
+        eventually(PATIENCE, || async { Ok(site.api::<Service>().get(service).await?) }).await.unwrap();
+        hands.group_ready(0).await;
+        await_condition(&site, "serve", AVAILABLE, "True").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn workers_know_whether_their_leader_has_tpus() {
+    for (leaders, hosts) in [(true, "serve-0.serve,serve-0-1.serve"), (false, "serve-0-1.serve")] {
+        let site = site("tpu").await;
+        let pod = |tpus: bool| {
+            let resources = if tpus { json!({ "limits": { "google.com/tpu": "4" } }) } else { json!({}) };
+            json!({ "spec": { "containers": [{ "name": "main", "image": "example.com/main:1", "resources": resources }] } })
+        };
+        let templates = json!({ "leaderTemplate": pod(leaders), "workerTemplate": pod(true) });
+        let set = Set::new("serve").groups(1, 2).with(&json!({ "spec": { "leaderWorkerTemplate": templates } }));
+        let hands = Hands::on(&site, "serve", &set).await.unwrap();
+        hands.create_leader(0).await;
+        let annotations = hands.workers(0).await.spec.unwrap().template.metadata.unwrap().annotations.unwrap();
+        assert_eq!(annotations.get(&key("leader-requests-tpus")).map(String::as_str), leaders.then_some("true"));
+        let worker = hands.create_pod("serve-0", "serve-0-1", |_| {}).await.unwrap();
+        let environment = worker.spec.unwrap().containers[0].env.clone().unwrap();
+        let value = |name: &str| environment.iter().find(|variable| variable.name == name).and_then(|found| found.value.clone());
+        assert_eq!(value("TPU_WORKER_HOSTNAMES").as_deref(), Some(hosts));
+        assert_eq!(value("TPU_WORKER_ID").as_deref(), Some(if leaders { "1" } else { "0" }));
+        let first: Vec<&str> = environment.iter().take(3).map(|variable| variable.name.as_str()).collect();
+        assert_eq!(first, ["LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX"]);
+    }
+}
+
 async fn whole<'a>(site: &'a Namespace, restart_policy: &str) -> Hands<'a> {
     let policy = json!({ "spec": { "leaderWorkerTemplate": { "restartPolicy": restart_policy } } });
     let hands = Hands::on(site, "serve", &Set::new("serve").groups(1, 3).with(&policy)).await.unwrap();

@@ -35,11 +35,21 @@ fn surge(name: &str) -> i32 {
     i32::from(number % 3 == 0)
 }
 
-/// A set of any kind. Exclusive ones are called `x…` and live in pools, the others `s…` and live beside them.
+/// A set of any kind. Exclusive ones are called `x…` and live in pools, the others `s…` and live beside them, some of them divided.
 fn any(random: &mut Rng, site: &Site, number: usize) -> (String, Set) {
     let exclusive = number.is_multiple_of(2);
     let name = format!("{}{number}", if exclusive { 'x' } else { 's' });
     let mut set = Set::new(&name).groups(random.i32(0..4), random.i32(1..4));
+    if !exclusive && random.bool() {
+        set = set.groups(random.i32(0..4), random.i32(4..6)).subgroups(2);
+    }
+    if random.bool() {
+        set = set.with(&json!({ "spec": { "networkConfig": { "subdomainPolicy": "UniquePerReplica" } } }));
+    }
+    if random.u32(0..4) == 0 {
+        let patient = json!({ "restartPolicy": "RecreateGroupAfterStart" });
+        set = set.with(&json!({ "spec": { "leaderWorkerTemplate": patient } }));
+    }
     if random.bool() {
         set = set.with(&json!({ "spec": { "startupPolicy": "LeaderReady" } }));
     }
@@ -49,7 +59,9 @@ fn any(random: &mut Rng, site: &Site, number: usize) -> (String, Set) {
     if exclusive {
         set = set.on(site, 8).exclusive(site.key()).annotated("muster.dev/unplaceable", "Hold");
     }
-    let budget = json!({ "maxSurge": surge(&name), "maxUnavailable": random.i32(1..3) });
+    // Surge groups stay while a partition holds others back; here everything has to end.
+    let partition = if surge(&name) == 0 { random.i32(0..3) } else { 0 };
+    let budget = json!({ "maxSurge": surge(&name), "maxUnavailable": random.i32(1..3), "partition": partition });
     set = set.with(&json!({ "spec": { "rolloutStrategy": { "type": "RollingUpdate", "rollingUpdateConfiguration": budget } } }));
     if random.bool() {
         set = set.annotated("muster.dev/placement-policy", if exclusive { site.name() } else { "none" });
@@ -72,10 +84,12 @@ async fn shake(random: &mut Rng, site: &Site) {
     tokio::time::sleep(Duration::from_millis(random.u64(50..700))).await;
 }
 
-/// A new template.
+/// A new template, or another size, which suits no set of subgroups.
 async fn update(site: &Site, name: &str, release: u32) -> Result<String> {
     let labels = json!({ "metadata": { "labels": { "release": release.to_string() } } });
-    let patch = json!({ "spec": { "leaderWorkerTemplate": { "workerTemplate": labels } } }).to_string();
+    let change =
+        if release.is_multiple_of(4) { json!({ "size": release / 4 % 3 + 1 }) } else { json!({ "workerTemplate": labels }) };
+    let patch = json!({ "spec": { "leaderWorkerTemplate": change } }).to_string();
     site.kubectl(&["patch", "lws", name, "--type=merge", "-p", &patch]).await
 }
 

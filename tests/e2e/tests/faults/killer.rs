@@ -36,7 +36,7 @@ pub(crate) struct Killer {
 }
 
 impl Killer {
-    /// Lets the operator live for 0.2 to 3 seconds at a time, and leaves it dead for up to 0.3. Half of the lives are counted from their
+    /// Lets the operator live for 0.2 to 3 seconds at a time, and leaves it dead for up to 0.3, or 8 once in a while. Half of the lives are counted from their
     /// first reconcile on: on a machine where starting takes longer than that, it would else never come to do anything.
     pub(crate) fn start(cluster: &'static Cluster, seed: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
@@ -51,7 +51,8 @@ impl Killer {
                 sleep(Duration::from_millis(random.u64(200..3000)));
                 cluster.operator().kill();
                 kills += 1;
-                sleep(Duration::from_millis(random.u64(0..300)));
+                let dead = if random.u32(0..8) == 0 { 8000 } else { 300 };
+                sleep(Duration::from_millis(random.u64(0..dead)));
                 cluster.operator().resume().unwrap();
             }
             kills

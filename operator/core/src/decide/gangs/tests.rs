@@ -253,6 +253,13 @@ fn a_pod_group_that_somebody_changed_is_put_right() {
 }
 
 #[test]
+fn a_group_of_one_has_its_pod_group_too() {
+    let set = set(|raw| raw["spec"]["leaderWorkerTemplate"]["size"] = json!(1));
+    let seen = observed(&set, served(Provider::Volcano), |_| {});
+    assert_eq!(members(&plan(&set, &seen, &choice(), None)), 1);
+}
+
+#[test]
 fn a_pod_group_that_upstream_made_stays_as_it_is() {
     let set = set(|_| {});
     let mut seen = observed(&set, served(Provider::Volcano), ready);

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
-use muster_api::conditions::event;
 
 use crate::args::Config;
 use crate::caches::Caches;
+use crate::events::Events;
 use crate::memory::{Applied, ClaimTemplates, Failures, Moves, Verified, Waiting};
 use crate::metrics::Metrics;
 use crate::policies::Policies;
@@ -25,7 +24,7 @@ pub(crate) struct Context {
     /// Configuration.
     pub(crate) config: Arc<Config>,
     /// Events.
-    pub(crate) recorder: Recorder,
+    pub(crate) events: Arc<Events>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Sets with a group that waits for room.
@@ -47,9 +46,4 @@ impl Context {
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now()
     }
-}
-
-/// The recorder of events about sets, under upstream's controller name.
-pub(crate) fn recorder(client: Client, instance: &str) -> Recorder {
-    Recorder::new(client, Reporter { controller: event::REPORTING_CONTROLLER.to_owned(), instance: Some(instance.to_owned()) })
 }

@@ -11,6 +11,7 @@ mod args;
 mod caches;
 mod certs;
 mod context;
+mod events;
 mod lookup;
 mod memory;
 mod metrics;

@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 use crate::args::{Args, Config, PolicyHost};
 use crate::caches::{Caches, SetRef};
 use crate::certs::{Certificates, Settings};
-use crate::context::{Context, recorder};
+use crate::context::Context;
+use crate::events::Events;
 use crate::lookup::FromCaches;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
@@ -59,7 +60,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!("caches are complete");
 
     let cx = Context {
-        recorder: recorder(client.clone(), &args.pod_name),
+        events: Arc::new(Events::new(client.clone(), &args.pod_name)),
         policies: Arc::new(Policies::new(engine(&config.policy_host, args.policy_cache_dir.as_deref())?, copies(&args))),
         client: client.clone(),
         caches,

@@ -166,8 +166,7 @@ pub struct Note {
     pub action: &'static str,
     /// For people.
     pub text: String,
-    /// The other object it is about. Events that differ in their text alone are counted as one, so what happens to each
-    /// group or revision has to name it here.
+    /// The other object it is about.
     pub related: Option<Related>,
 }
 
@@ -182,6 +181,25 @@ pub struct Related {
     pub name: String,
     /// UID, where it is known.
     pub uid: Option<String>,
+}
+
+impl Related {
+    const REVISION: &'static str = "ControllerRevision";
+
+    /// A revision that is there.
+    pub fn revision(meta: &ObjectMeta) -> Self {
+        Self { uid: meta.uid.clone(), ..Self::new_revision(meta.name.clone().unwrap_or_default()) }
+    }
+
+    /// A revision that is being made. It may get another name than the planned one, and has no UID before it is there.
+    pub fn new_revision(name: String) -> Self {
+        Self { api_version: "apps/v1", kind: Self::REVISION, name, uid: None }
+    }
+
+    /// Whether it was planned as [`Related::new_revision`].
+    pub fn is_new_revision(&self) -> bool {
+        self.kind == Self::REVISION && self.uid.is_none()
+    }
 }
 
 impl Note {
@@ -209,11 +227,10 @@ impl Note {
         Self { related: Some(Related { api_version, kind, name, uid: meta.uid.clone() }), ..self }
     }
 
-    /// The same, about this revision.
+    /// The same, with this as the other object.
     #[must_use]
-    pub fn about_revision(self, name: &str) -> Self {
-        let related = Related { api_version: "apps/v1", kind: "ControllerRevision", name: name.to_owned(), uid: None };
-        Self { related: Some(related), ..self }
+    pub fn relating(self, object: Related) -> Self {
+        Self { related: Some(object), ..self }
     }
 }
 
@@ -244,7 +261,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The status, if it differs from the one observed.
     pub status: Option<LeaderWorkerSetStatus>,
-    /// Events that belong to the status or to no write.
+    /// Events that belong to the status, or to nothing that is written. Not published when the status meets a conflict: who looks again
+    /// says them again.
     pub notes: Vec<Note>,
     /// Names of ours that objects of somebody else have, one sentence each. They become a condition and its events.
     pub taken: Vec<Taken>,

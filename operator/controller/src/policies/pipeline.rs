@@ -314,7 +314,7 @@ async fn publish(cx: &Context, object: &impl Resource<DynamicType = ()>, type_: 
         action: "Load".to_owned(),
         secondary: None,
     };
-    if let Err(error) = cx.recorder.publish(&event, &object.object_ref(&())).await {
+    if let Err(error) = cx.events.publish(&event, &object.object_ref(&())).await {
         tracing::warn!(policy = ?object.meta().name, %error, "could not publish an event");
     }
 }

@@ -8,11 +8,13 @@ use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Precond
 use kube::core::{DynamicObject, NamespaceResourceScope};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
-use muster_api::names::annotation;
+use muster_api::names::{annotation, label};
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
 use muster_core::gang;
 use muster_core::owner::{controller, is_controlled_by};
-use muster_core::plan::{Note, Plan, Step, Write};
+use muster_core::plan::{Note, Plan, Related, Step, Write};
+use muster_core::revision::find;
+use muster_core::text::as_go_writes;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -47,8 +49,8 @@ pub(super) async fn apply(cx: &Context, set: &LeaderWorkerSet, plan: &Plan) -> R
             Ok(false) => Vec::new(),
             Err(error) => failed(error).into_iter().collect(),
         };
-        for note in &notes {
-            publish(cx, set, note).await;
+        for note in notes {
+            publish(cx, set, &as_made(cx, set, plan, note)).await;
         }
         match outcome {
             Ok(_) => {}
@@ -57,10 +59,11 @@ pub(super) async fn apply(cx: &Context, set: &LeaderWorkerSet, plan: &Plan) -> R
             Err(unreachable) => return Err(unreachable),
         }
     }
-    if let Some(status) = &plan.status {
-        write_status(cx, set, status).await?;
-    }
-    for note in &plan.notes {
+    let stands = match &plan.status {
+        Some(status) => write_status(cx, set, status).await?,
+        None => true,
+    };
+    for note in plan.notes.iter().filter(|_| stands) {
         publish(cx, set, note).await;
     }
     failures.into_iter().next().map_or(Ok(()), |(_, first)| Err(first))
@@ -207,21 +210,6 @@ where
     }
 }
 
-/// JSON with `<`, `>`, `&` and two line separators spelled as Go's encoder spells them; it means the same.
-///
-/// The API server keeps the data of a ControllerRevision byte for byte as they came and lets nobody change them. A patch of its labels
-/// passes through Go's encoder, and would be refused for data that are not spelled its way already.
-fn as_go_writes(json: &str) -> String {
-    let mut spelled = String::with_capacity(json.len());
-    for character in json.chars() {
-        match character {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => spelled.push_str(&format!("\\u{:04x}", u32::from(character))),
-            _ => spelled.push(character),
-        }
-    }
-    spelled
-}
-
 /// Deletes only this incarnation of an object.
 fn only(uid: &str) -> DeleteParams {
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
@@ -353,19 +341,38 @@ fn known_fields(object: &Value) -> Option<Value> {
     Some(known)
 }
 
-async fn write_status(cx: &Context, set: &LeaderWorkerSet, status: &LeaderWorkerSetStatus) -> Result<(), Error> {
+/// Writes the status. `false` if the set is another one by now, or gone.
+async fn write_status(cx: &Context, set: &LeaderWorkerSet, status: &LeaderWorkerSetStatus) -> Result<bool, Error> {
     let api: Api<LeaderWorkerSet> = Api::namespaced(cx.client.clone(), set.set_namespace());
     // The resource version makes a status computed from an old set a conflict instead of a step back.
     let patch = json!({ "metadata": { "resourceVersion": set.resource_version() }, "status": status });
     match api.patch_status(set.set_name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
         // Deleted or changed meanwhile: its event brings the set back if it still exists.
-        Err(kube::Error::Api(answer)) if answer.is_conflict() || answer.is_not_found() => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.is_conflict() || answer.is_not_found() => Ok(false),
         Err(source) => Err(Error::Write { what: "write status".to_owned(), source }),
     }
 }
 
-async fn publish(cx: &Context, set: &LeaderWorkerSet, note: &Note) {
+/// The note with the revision that was made for this plan, instead of the one that was planned.
+fn as_made(cx: &Context, set: &LeaderWorkerSet, plan: &Plan, note: Note) -> Note {
+    if !note.related.as_ref().is_some_and(Related::is_new_revision) {
+        return note;
+    }
+    let planned = plan.steps.iter().find_map(|step| match &step.write {
+        Write::CreateRevision(object) => object["metadata"]["labels"][label::REVISION].as_str(),
+        _ => None,
+    });
+    let known = cx.caches.revisions.of_set(set.set_namespace(), set.set_name());
+    let uid = set.metadata.uid.as_deref().unwrap_or_default();
+    let made = planned.and_then(|key| find(known.values().map(AsRef::as_ref), uid, key));
+    match made {
+        Some(made) => note.relating(Related::revision(&made.metadata)),
+        None => note,
+    }
+}
+
+pub(super) async fn publish(cx: &Context, set: &LeaderWorkerSet, note: &Note) {
     let event = Event {
         type_: if note.warning { EventType::Warning } else { EventType::Normal },
         reason: note.reason.to_owned(),
@@ -380,20 +387,7 @@ async fn publish(cx: &Context, set: &LeaderWorkerSet, note: &Note) {
             ..ObjectReference::default()
         }),
     };
-    if let Err(error) = cx.recorder.publish(&event, &set.object_ref(&())).await {
+    if let Err(error) = cx.events.publish(&event, &set.object_ref(&())).await {
         tracing::warn!(%error, reason = note.reason, "could not publish an event");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_is_spelled_as_go_spells_it_and_means_the_same() {
-        let object = json!({ "args": ["a <b >c 2>&1", "\u{2028}"] });
-        let spelled = as_go_writes(&object.to_string());
-        assert_eq!(spelled, r#"{"args":["a \u003cb \u003ec 2\u003e\u00261","\u2028"]}"#);
-        assert_eq!(serde_json::from_str::<Value>(&spelled).unwrap(), object);
     }
 }

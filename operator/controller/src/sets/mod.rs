@@ -41,18 +41,22 @@ async fn reconcile(set: Arc<LeaderWorkerSet>, cx: Arc<Context>) -> Result<Action
     let began = Instant::now();
     let now = cx.now();
     let observed = observe::observe(&cx.caches, &set);
+    let mut notes = Vec::new();
     let plan = match validated(&set) {
         Err(faults) => Plan { notes: vec![Note::warning(event::INVALID_SPEC, "Validate", faults)], ..Plan::default() },
         Ok(set) => {
             let choice = chosen(&cx, &set);
             let advised = advise::advise(&cx, &set, &observed, &choice, now).await;
-            let mut plan = decide(&set, &observed, &choice, &advised.advice, now);
-            plan.notes.extend(advised.notes);
-            plan
+            notes = advised.notes;
+            decide(&set, &observed, &choice, &advised.advice, now)
         }
     };
     tracing::debug!(set = %SetRef::from_obj(&*set), %plan, "decided");
     let applied = apply::apply(&cx, &set, &plan).await;
+    // What policies did is so whatever becomes of the plan.
+    for note in &notes {
+        apply::publish(&cx, &set, note).await;
+    }
     cx.metrics.reconcile(if applied.is_ok() { "done" } else { "failed" }, began.elapsed());
     applied?;
     cx.failures.clear(&SetRef::from_obj(&*set));

@@ -28,7 +28,6 @@ pub(super) fn report(status: &mut LeaderWorkerSetStatus, plan: &mut Plan, genera
     let Some(before) = own.write(status, generation, now) else { return };
     let told = before.unwrap_or_default();
     for taken in plan.taken.iter().filter(|taken| !told.contains(&taken.text)) {
-        let note = Note::warning(event::FAILED_CREATE, "Create", &taken.text);
-        plan.notes.push(Note { related: Some(taken.object.clone()), ..note });
+        plan.notes.push(Note::warning(event::FAILED_CREATE, "Create", &taken.text).relating(taken.object.clone()));
     }
 }

@@ -41,7 +41,7 @@ use crate::advice::Advice;
 use crate::backend;
 use crate::observed::{Group, Observed};
 use crate::owner::is_controlled_by;
-use crate::plan::{Note, Plan, Write};
+use crate::plan::{Note, Plan, Step, Write};
 use crate::pods;
 use crate::rollout::{self, Budget, Current, Rollout, Target};
 use crate::status;
@@ -82,7 +82,7 @@ pub fn decide(set: &LeaderWorkerSet, observed: &Observed, choice: &Choice, advic
     };
     let fates = claims::fates(set, leader_set, observed, &groups, &revision.key);
     claims::keep(&fates, &mut plan);
-    let target = apply_leader_set(set, &rollout, &revision.key, &groups, &mut plan);
+    let target = apply_leader_set(set, &rollout, &revision, &groups, &mut plan);
     services::shared(set, observed, &groups, &revision, &mut plan);
     let mut replace = leader_set.map(|existing| replaceable(existing, &rollout, target)).unwrap_or_default();
     replace.retain(|index| groups.get(index).is_some_and(|group| is_outdated(group, &revision.key)));
@@ -143,22 +143,23 @@ fn is_in_the_way(set: &LeaderWorkerSet, existing: &StatefulSet, now: Timestamp, 
 fn apply_leader_set(
     set: &LeaderWorkerSet,
     rollout: &Rollout<'_>,
-    revision_key: &str,
+    revision: &revisions::Current,
     groups: &BTreeMap<u32, Group<'_>>,
     plan: &mut Plan,
 ) -> Target {
-    let Rollout { budget, current, template_changed, .. } = *rollout;
+    let Rollout { budget, current, .. } = *rollout;
     let target = rollout::next(rollout);
-    let target = if current.is_none() { beginning(target, revision_key, groups) } else { target };
-    let object = backend::leader_set(set, revision_key, target, budget.max_unavailable.saturating_add(budget.max_surge));
+    let target = if current.is_none() { beginning(target, &revision.key, groups) } else { target };
+    let object = backend::leader_set(set, &revision.key, target, budget.max_unavailable.saturating_add(budget.max_surge));
     let name = set.set_name();
     let exists = current.is_some();
-    let (failure, verb) = if exists { (event::FAILED_UPDATE, "update") } else { (event::FAILED_CREATE, "create") };
-    plan.push(
-        Write::ApplyLeaderSet { object, exists },
-        leader_set_note(name, current, target, template_changed),
-        Some(Note::warning(failure, "Create", format!("Failed to {verb} leader statefulset {name}"))),
-    );
+    let failed = if exists {
+        Note::warning(event::FAILED_UPDATE, "Update", format!("Failed to update leader statefulset {name}"))
+    } else {
+        Note::warning(event::FAILED_CREATE, "Create", format!("Failed to create leader statefulset {name}"))
+    };
+    let done = leader_set_notes(name, rollout, target, revision, groups);
+    plan.steps.push(Step { write: Write::ApplyLeaderSet { object, exists }, done, failed: Some(failed) });
     target
 }
 
@@ -205,31 +206,53 @@ fn leader_set_now(existing: &StatefulSet) -> Current {
 }
 
 /// What the change to the leader StatefulSet means to the set's owner.
-fn leader_set_note(name: &str, current: Option<Current>, target: Target, template_changed: bool) -> Option<Note> {
-    let Some(current) = current else {
-        return Some(Note::normal(event::GROUPS_PROGRESSING, "Create", format!("Created leader statefulset {name}")));
+fn leader_set_notes(
+    name: &str,
+    rollout: &Rollout<'_>,
+    target: Target,
+    revision: &revisions::Current,
+    groups: &BTreeMap<u32, Group<'_>>,
+) -> Vec<Note> {
+    let Some(current) = rollout.current else {
+        let text = format!("Created leader statefulset {name}");
+        return vec![Note::normal(event::GROUPS_PROGRESSING, "Create", text).relating(revision.object.clone())];
     };
-    if target.partition < current.partition && !template_changed {
+    let mut notes = Vec::new();
+    if target.partition < current.partition && !rollout.template_changed {
         let (first, last) = (target.partition, current.partition - 1);
         let text = if first == last {
             format!("Updating replica {first}")
         } else {
             format!("Updating replicas {first} to {last} (inclusive)")
         };
-        return Some(Note::normal(event::GROUPS_UPDATING, "Update", text));
+        notes.push(Note::normal(event::GROUPS_UPDATING, "Update", text).relating(revision.object.clone()));
     }
-    if target.replicas < current.replicas && current.replicas > current.set_replicas {
+    if target.replicas < current.replicas && is_under_way(rollout, current, revision, groups) {
         let (first, last) = (target.replicas, current.replicas - 1);
         let text = if first == last {
             format!("deleting surge replica {name}-{first}")
         } else {
             format!("deleting surge replicas from {name}-{first} to {name}-{last}")
         };
-        return Some(Note::normal(event::GROUPS_PROGRESSING, "Delete", text));
+        notes.push(Note::normal(event::GROUPS_PROGRESSING, "Delete", text));
     }
-    None
+    notes
 }
 
+/// Whether groups that go belong to a rollout: there is a surge, or groups that are still to be updated.
+fn is_under_way(
+    rollout: &Rollout<'_>,
+    current: Current,
+    revision: &revisions::Current,
+    groups: &BTreeMap<u32, Group<'_>>,
+) -> bool {
+    let surge = current.replicas > current.set_replicas;
+    let held = rollout.template_changed || current.partition > rollout.user_partition;
+    surge || held || groups.range(rollout.user_partition..).any(|(_, group)| is_outdated(group, &revision.key))
+}
+
+#[cfg(test)]
+mod event_tests;
 #[cfg(test)]
 mod object_tests;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::observed::{Group, Observed};
 use crate::owner::is_controlled_by;
-use crate::plan::{Note, Plan, Write};
+use crate::plan::{Note, Plan, Related, Write};
 use crate::{pods, revision};
 
 /// The current revision of a set.
@@ -20,6 +20,15 @@ pub(super) struct Current {
     pub(super) key: String,
     /// The leader StatefulSet still carries another one: a rolling update begins with this reconcile.
     pub(super) changed: bool,
+    /// Its ControllerRevision, for events.
+    pub(super) object: Related,
+}
+
+impl Current {
+    fn standing(revision: &ControllerRevision, changed: bool) -> Self {
+        let key = revision::key(revision).unwrap_or_default().to_owned();
+        Self { key, changed, object: Related::revision(&revision.metadata) }
+    }
 }
 
 /// Finds the current revision and plans the ControllerRevisions that are missing.
@@ -29,7 +38,9 @@ pub(super) struct Current {
 pub(super) fn current(set: &LeaderWorkerSet, leader_set: Option<&StatefulSet>, observed: &Observed, plan: &mut Plan) -> Current {
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
     let all = || observed.revisions.iter().map(AsRef::as_ref);
-    let newest = all().filter(|one| revision::is_of(one, uid)).map(|one| one.revision).max().unwrap_or(0);
+    // One that somebody took the key off counts for nothing; it gets its labels back when its name is wanted again.
+    let ours = |one: &&ControllerRevision| revision::is_of(one, uid) && revision::key(one).is_some();
+    let newest = all().filter(ours).map(|one| one.revision).max().unwrap_or(0);
     let known = |key: &&String| revision::find(all(), uid, key).is_some();
     // Pods are made with the template's; the StatefulSet's own may have been edited.
     let kept_key = leader_set.and_then(|existing| {
@@ -40,15 +51,14 @@ pub(super) fn current(set: &LeaderWorkerSet, leader_set: Option<&StatefulSet>, o
     let kept = kept_key.and_then(|kept| revision::find(all(), uid, kept));
     if let Some(kept) = kept.filter(|kept| revision::describes(kept, set)) {
         explain(set, kept, None, plan);
-        return Current { key: revision::key(kept).unwrap_or_default().to_owned(), changed: false };
+        return Current::standing(kept, false);
     }
     if kept_key.is_none() || kept.is_some() {
-        let standing =
-            all().filter(|one| revision::is_of(one, uid) && revision::key(one).is_some() && revision::describes(one, set));
+        let standing = all().filter(ours).filter(|one| revision::describes(one, set));
         if let Some(standing) = standing.max_by_key(|one| one.revision) {
             explain(set, standing, Some(newest + 1).filter(|_| standing.revision < newest), plan);
             // Without a leader StatefulSet nothing changes: it was deleted, and its groups, if any are left, are of a revision that stands.
-            return Current { key: revision::key(standing).unwrap_or_default().to_owned(), changed: kept.is_some() };
+            return Current::standing(standing, kept.is_some());
         }
     }
     let (key, what, changed) = match (kept_key, kept) {
@@ -56,10 +66,11 @@ pub(super) fn current(set: &LeaderWorkerSet, leader_set: Option<&StatefulSet>, o
         (Some(kept), None) => (kept.clone(), ("missing revision", "for existing LeaderWorkerSet"), false),
         (Some(_), Some(_)) => (revision::own_key(&set.spec), ("revision", "for updated LWS"), true),
     };
+    let object = Related::new_revision(names::revision_name(set.set_name(), &key, newest + 1));
     let note = Note::normal(event::CREATING_REVISION, "Create", format!("Creating {} with key {key} {}", what.0, what.1))
-        .about_revision(&names::revision_name(set.set_name(), &key, newest + 1));
+        .relating(object.clone());
     plan.push(Write::CreateRevision(revision::build(set, &key, newest + 1)), Some(note), None);
-    Current { key, changed }
+    Current { key, changed, object }
 }
 
 /// Keeps a revision's change cause what the set says it is, and gives a revision that the set went back to the newest number.
@@ -79,7 +90,7 @@ fn explain(set: &LeaderWorkerSet, revision: &ControllerRevision, number: Option<
         patch["revision"] = json!(number);
         let key = revision::key(revision).unwrap_or_default();
         let text = format!("Using revision {} with key {key} again, as revision {number}", revision.revision);
-        Note::normal(event::REUSING_REVISION, "Update", text).about_revision(&name)
+        Note::normal(event::REUSING_REVISION, "Update", text).relating(Related::revision(&revision.metadata))
     });
     if patch != json!({}) {
         patch["metadata"]["uid"] = json!(revision.metadata.uid);

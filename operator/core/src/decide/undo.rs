@@ -7,7 +7,7 @@ use muster_api::names::annotation;
 use serde_json::{Value, json};
 
 use crate::observed::Observed;
-use crate::plan::{Note, Plan, Write};
+use crate::plan::{Note, Plan, Related, Write};
 use crate::revision;
 
 /// Plans the one write that puts the template of the wanted revision into the set and takes the annotation off; or only the latter,
@@ -44,7 +44,7 @@ pub(super) fn plan(set: &LeaderWorkerSet, observed: &Observed, wanted: &str, pla
         },
     };
     let done = match found {
-        Some(found) => done.about_revision(found.metadata.name.as_deref().unwrap_or_default()),
+        Some(found) => done.relating(Related::revision(&found.metadata)),
         None => done,
     };
     let failed = refused("was refused and is given up".to_owned());

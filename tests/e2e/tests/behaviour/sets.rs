@@ -3,7 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use muster_cluster::{Cluster, Namespace, eventually};
 use muster_e2e::{PATIENCE, Set, await_ready, condition, get, objects_of, of_set, pods, status_of};
 use serde_json::{Value, json};
@@ -230,6 +232,49 @@ async fn status_conditions_columns_and_events_speak_as_upstream_does() -> Result
         Ok(())
     })
     .await
+}
+
+/// The events with this text: name, and how often each happened.
+async fn told(namespace: &Namespace, text: &str) -> Result<Vec<(String, i32)>> {
+    let mut events = namespace.api::<Event>().list(&ListParams::default()).await?.items;
+    events.retain(|event| event.note.as_deref() == Some(text));
+    let count = |event: &Event| event.series.as_ref().map_or(1, |series| series.count);
+    Ok(events.iter().map(|event| (event.name_any(), count(event))).collect())
+}
+
+#[tokio::test]
+async fn each_text_has_an_event_of_its_own_that_counts_how_often_it_was_said() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("told").await?;
+    ready(&namespace, &Set::new("vllm").groups(2, 1)).await?;
+    let two = "All replicas are ready, with 2 groups ready of total 2 groups";
+    let three = "All replicas are ready, with 3 groups ready of total 3 groups";
+    let scaled = async |replicas: i32| {
+        namespace.kubectl(&["scale", "lws", "vllm", &format!("--replicas={replicas}")]).await?;
+        await_ready(&namespace, "vllm").await.map(drop)
+    };
+    let counts = async |text: &'static str, expected: &[i32]| {
+        eventually(PATIENCE, || async {
+            let told = told(&namespace, text).await?;
+            ensure!(told.iter().map(|(_, count)| count).eq(expected), "{text:?} was told {told:?}");
+            Ok(told)
+        })
+        .await
+    };
+    counts(two, &[1]).await?;
+    scaled(3).await?;
+    let first = counts(three, &[1]).await?;
+    counts(two, &[1]).await?;
+    // Groups that come up make the set progress before it is all ready again.
+    scaled(0).await?;
+    scaled(3).await?;
+    assert_eq!(counts(three, &[2]).await?[0].0, first[0].0);
+    // An event that somebody has deleted is told anew.
+    namespace.kubectl(&["delete", "events.events.k8s.io", &first[0].0]).await?;
+    scaled(0).await?;
+    scaled(3).await?;
+    let again = counts(three, &[1]).await?;
+    assert_ne!(again[0].0, first[0].0);
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,8 +1,12 @@
 //! Rolling updates, one written status at a time.
 
+use anyhow::{Context, ensure};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
 use muster_api::conditions::{AVAILABLE, UPDATE_IN_PROGRESS};
-use muster_cluster::Namespace;
-use muster_e2e::{Set, await_condition, await_groups};
+use muster_cluster::{Namespace, eventually};
+use muster_e2e::{PATIENCE, Set, await_condition, await_groups, of_set};
 use serde_json::json;
 
 use crate::hands::Hands;
@@ -22,6 +26,19 @@ async fn running<'a>(site: &'a Namespace, groups: u32, unavailable: i32, surge: 
     hands
 }
 
+/// The one event with this text.
+async fn event(site: &Namespace, text: &str) -> Event {
+    eventually(PATIENCE, || async {
+        let mut events = site.api::<Event>().list(&Default::default()).await?.items;
+        let texts: Vec<_> = events.iter().map(|event| event.note.clone().unwrap_or_default()).collect();
+        events.retain(|event| event.note.as_deref() == Some(text));
+        ensure!(events.len() < 2, "{text:?} has {} events", events.len());
+        events.pop().with_context(|| format!("no event {text:?} among {texts:#?}"))
+    })
+    .await
+    .unwrap()
+}
+
 #[tokio::test]
 async fn one_group_at_a_time_from_the_last_to_the_first() {
     let site = site("one-by-one").await;
@@ -36,6 +53,24 @@ async fn one_group_at_a_time_from_the_last_to_the_first() {
     let set = await_condition(&site, "serve", AVAILABLE, "True").await.unwrap();
     assert_eq!(set.reason, "AllGroupsReady");
     hands.rollout_is(0, 4).await;
+    // Each step is told by itself.
+    let revisions = of_set::<ControllerRevision>(&site, "serve").await.unwrap();
+    let current = revisions.values().max_by_key(|revision| revision.revision).unwrap();
+    for group in 0..4 {
+        let event = event(&site, &format!("Updating replica {group}")).await;
+        let told = [&event.type_, &event.reason, &event.action, &event.reporting_controller].map(|told| told.as_deref());
+        assert_eq!(told, [Some("Normal"), Some("GroupsUpdating"), Some("Update"), Some("leaderworkerset")]);
+        let regarding = event.regarding.unwrap();
+        assert_eq!((regarding.kind.as_deref(), regarding.name.as_deref()), (Some("LeaderWorkerSet"), Some("serve")));
+        let related = event.related.unwrap();
+        assert_eq!((related.kind.as_deref(), related.name), (Some("ControllerRevision"), Some(current.name_any())));
+        assert_eq!(related.uid, current.uid());
+        assert_eq!(event.series.map(|series| series.count), None, "it is one occurrence");
+    }
+    // The one that was made with the revision knows it, too.
+    let key = &current.labels()["leaderworkerset.sigs.k8s.io/template-revision-hash"];
+    let made = event(&site, &format!("Creating revision with key {key} for updated LWS")).await;
+    assert_eq!(made.related.unwrap().uid, current.uid());
 }
 
 #[tokio::test]
@@ -53,6 +88,9 @@ async fn a_surplus_group_comes_first_and_goes_last() {
     }
     hands.rollout_is(0, 2).await;
     await_condition(&site, "serve", AVAILABLE, "True").await.unwrap();
+    let event = event(&site, "deleting surge replica serve-2").await;
+    let told = [&event.type_, &event.reason, &event.action].map(|told| told.as_deref());
+    assert_eq!(told, [Some("Normal"), Some("GroupsProgressing"), Some("Delete")]);
 }
 
 #[tokio::test]

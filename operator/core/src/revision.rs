@@ -12,6 +12,7 @@ use muster_api::{LeaderWorkerSet, LeaderWorkerSetSpec};
 use serde_json::{Value, json};
 
 use crate::owner::controller_uid;
+use crate::text::as_go_writes;
 
 /// The revision key that a ControllerRevision is filed under.
 pub fn key(revision: &ControllerRevision) -> Option<&str> {
@@ -41,9 +42,9 @@ pub fn payload(spec: &LeaderWorkerSetSpec) -> Value {
     names::revision_patch(spec).unwrap_or_default()
 }
 
-/// The key that a revision of this spec gets when there is none to keep.
+/// The key that a revision of this spec gets when there is none to keep: the hash of its data as they are stored.
 pub fn own_key(spec: &LeaderWorkerSetSpec) -> String {
-    names::revision_hash(payload(spec).to_string().as_bytes())
+    names::revision_hash(as_go_writes(&payload(spec).to_string()).as_bytes())
 }
 
 /// The ControllerRevision of the set's spec as it stands.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::ResourceExt;
 use muster_cluster::{Cluster, Namespace, eventually};
@@ -33,9 +33,10 @@ async fn await_image(namespace: &Namespace, image: &str) -> Result<()> {
 async fn history(namespace: &Namespace) -> Result<BTreeMap<i64, String>> {
     let mut all = of_set::<ControllerRevision>(namespace, "vllm").await?;
     all.retain(|_, one| one.owner_references().iter().any(|owner| owner.kind == "LeaderWorkerSet"));
-    let entry =
-        |one: &ControllerRevision| (one.revision, one.labels()["leaderworkerset.sigs.k8s.io/template-revision-hash"].clone());
-    Ok(all.values().map(entry).collect())
+    let entry = |one: &ControllerRevision| {
+        Some((one.revision, one.labels().get("leaderworkerset.sigs.k8s.io/template-revision-hash")?.clone()))
+    };
+    Ok(all.values().filter_map(entry).collect())
 }
 
 async fn await_numbers(namespace: &Namespace, expected: &[i64]) -> Result<BTreeMap<i64, String>> {
@@ -92,7 +93,48 @@ async fn an_undo_brings_an_earlier_template_back_as_the_newest_revision() -> Res
     // And forward again, by number.
     namespace.kubectl(&["annotate", "lws", "vllm", "muster.dev/undo-to=2"]).await?;
     await_image(&namespace, "example.com/main:2").await?;
-    await_numbers(&namespace, &[3, 4]).await.map(drop)
+    await_numbers(&namespace, &[3, 4]).await?;
+    let events = namespace.events("vllm").await?;
+    let warnings: Vec<&String> = events.iter().filter(|event| event.starts_with("Warning")).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_is_the_hash_of_the_data_as_the_api_server_keeps_them() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("key").await?;
+    let template = json!({ "spec": { "containers": [{
+        "name": "main", "image": "example.com/main:1", "args": ["serve <model >log 2>&1"],
+    }] } });
+    let set = Set::new("vllm").groups(1, 1).with(&json!({ "spec": { "leaderWorkerTemplate": { "workerTemplate": template } } }));
+    namespace.apply(&set.manifest()).await?;
+    let key = await_numbers(&namespace, &[1]).await?[&1].clone();
+    let path = format!("/apis/apps/v1/namespaces/{}/controllerrevisions/vllm-{key}-1", namespace.name());
+    let kept = namespace.kubectl(&["get", "--raw", &path]).await?;
+    let data = kept.split_once(r#""data":"#).and_then(|(_, rest)| rest.rsplit_once(r#","revision":1"#)).context(kept.clone())?.0;
+    assert!(data.contains(r"serve \u003cmodel"), "{data}");
+    assert_eq!(muster_api::names::revision_hash(data.as_bytes()), key);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_revision_that_lost_its_labels_gets_them_back_and_no_group_notices() -> Result<()> {
+    let namespace = Cluster::shared().await.namespace("unlabelled").await?;
+    namespace.apply(&Set::new("vllm").groups(1, 2).manifest()).await?;
+    await_ready(&namespace, "vllm").await?;
+    let key = await_numbers(&namespace, &[1]).await?[&1].clone();
+    let before: Vec<Option<String>> = pods(&namespace, "vllm").await?.values().map(ResourceExt::uid).collect();
+    for label in ["leaderworkerset.sigs.k8s.io/name", "leaderworkerset.sigs.k8s.io/template-revision-hash"] {
+        namespace.kubectl(&["label", "controllerrevision", &format!("vllm-{key}-1"), &format!("{label}-")]).await?;
+        // Anything that has the set looked at.
+        namespace.kubectl(&["annotate", "lws", "vllm", &format!("example.com/after={}", label.len()), "--overwrite"]).await?;
+        let history = await_numbers(&namespace, &[1]).await?;
+        assert_eq!(history[&1], key);
+    }
+    await_ready(&namespace, "vllm").await?;
+    let after: Vec<Option<String>> = pods(&namespace, "vllm").await?.values().map(ResourceExt::uid).collect();
+    assert_eq!(after, before);
+    Ok(())
 }
 
 #[tokio::test]

@@ -120,6 +120,47 @@ fn every_default_of_the_set_is_in_the_schema() {
     }
 }
 
+/// All that a set's schema asks of values, without the templates, which are those of other APIs.
+fn demands(node: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+    for keyword in ["enum", "maximum", "minimum", "required"] {
+        if !node[keyword].is_null() {
+            found.push((format!("{path} {keyword}"), node[keyword].clone()));
+        }
+    }
+    for (name, inner) in node["properties"].as_object().into_iter().flatten() {
+        if !["leaderTemplate", "workerTemplate", "volumeClaimTemplates"].contains(&name.as_str()) {
+            demands(inner, &format!("{path}.{name}"), found);
+        }
+    }
+}
+
+#[test]
+fn a_set_is_asked_for_what_upstream_asks_for_and_nothing_else() {
+    let mut found = Vec::new();
+    demands(&schema("leaderworkersets")["properties"]["spec"], "spec", &mut found);
+    let expected = [
+        ("spec required", json!(["leaderWorkerTemplate"])),
+        ("spec.leaderWorkerTemplate required", json!(["workerTemplate"])),
+        (
+            "spec.leaderWorkerTemplate.restartPolicy enum",
+            json!(["Default", "RecreateGroupOnPodRestart", "RecreateGroupAfterStart", "None"]),
+        ),
+        ("spec.leaderWorkerTemplate.subGroupPolicy.subGroupPolicyType enum", json!(["LeaderWorker", "LeaderExcluded"])),
+        ("spec.networkConfig required", json!(["subdomainPolicy"])),
+        ("spec.networkConfig.subdomainPolicy enum", json!(["Shared", "UniquePerReplica"])),
+        ("spec.replicas maximum", json!(1_000_000.0)),
+        ("spec.replicas minimum", json!(0.0)),
+        ("spec.rolloutStrategy required", json!(["type"])),
+        ("spec.rolloutStrategy.type enum", json!(["RollingUpdate"])),
+        ("spec.startupPolicy enum", json!(["LeaderCreated", "LeaderReady"])),
+    ];
+    let found: Vec<(&str, Value)> = found.iter().map(|(path, value)| (path.as_str(), value.clone())).collect();
+    // A size has no minimum in the schema: admission refuses one below 1, in words.
+    assert_eq!(found, expected);
+    let definition = definition("leaderworkersets").to_string();
+    assert!(!definition.contains("x-kubernetes-validations"), "there are rules in CEL");
+}
+
 #[test]
 fn templates_keep_unknown_fields_and_know_the_pod_api() {
     let template =

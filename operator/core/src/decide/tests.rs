@@ -124,6 +124,36 @@ fn the_leader_stateful_set_is_what_upstream_writes() {
 }
 
 #[test]
+fn a_label_of_the_sets_author_that_has_a_key_of_ours_loses_on_both_stateful_sets() {
+    let set = set(|raw| {
+        raw["metadata"]["labels"] = json!({
+            "team": "a",
+            "leaderworkerset.sigs.k8s.io/name": "theirs",
+            "leaderworkerset.sigs.k8s.io/group-index": "theirs",
+            "leaderworkerset.sigs.k8s.io/group-key": "theirs",
+            "leaderworkerset.sigs.k8s.io/template-revision-hash": "theirs",
+        });
+    });
+    let mut observed = written(&first_plan(&set));
+    with_leader(&mut observed, 1, |_| {});
+    let plan = decide(&set, &observed, &Choice::default(), &all_start(), now());
+    let key = "598f659f7";
+    let leaders = created(&plan, "serve")["metadata"]["labels"].clone();
+    assert_eq!((&leaders["team"], &leaders["leaderworkerset.sigs.k8s.io/name"]), (&json!("a"), &json!("serve")));
+    assert_eq!(leaders["leaderworkerset.sigs.k8s.io/template-revision-hash"], key);
+    assert_eq!(
+        created(&plan, "serve-1")["metadata"]["labels"],
+        json!({
+            "team": "a",
+            "leaderworkerset.sigs.k8s.io/name": "serve",
+            "leaderworkerset.sigs.k8s.io/group-index": "1",
+            "leaderworkerset.sigs.k8s.io/group-key": muster_api::names::group_key("team", "serve-1"),
+            "leaderworkerset.sigs.k8s.io/template-revision-hash": key,
+        })
+    );
+}
+
+#[test]
 fn a_leader_gets_its_workers_once_and_only_as_many_as_are_admitted() {
     let set = set(|_| {});
     let mut observed = written(&first_plan(&set));

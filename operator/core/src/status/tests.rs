@@ -7,7 +7,7 @@ use muster_api::{GroupPhase, GroupStatus, LeaderWorkerSet, LeaderWorkerSetStatus
 use serde_json::{Value, json};
 
 use crate::admission::Choice;
-use crate::advice::{Advice, Placement};
+use crate::advice::{Admitted, Advice, Placement};
 use crate::decide;
 use crate::observed::Observed;
 use crate::placement::Reason;
@@ -370,4 +370,112 @@ fn a_rollout_says_at_once_that_it_is_under_way_and_that_groups_progress() {
     assert_eq!(condition(&status, "Available"), Some(("False", "AllGroupsReady", "All replicas are ready")));
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(2)));
     assert_eq!((status.observed_generation, status.ready_replicas, status.updated_replicas), (Some(2), 2, 0));
+    // What turned False keeps its words and turned just now.
+    let times: Vec<(&str, String)> = status
+        .conditions
+        .iter()
+        .map(|condition| (condition.type_.as_str(), condition.last_transition_time.0.to_string()))
+        .collect();
+    let turned = "2026-11-22T12:01:00Z".to_owned();
+    assert_eq!(times, [("Available", turned.clone()), ("UpdateInProgress", turned.clone()), ("Progressing", turned)]);
+
+    // All groups are updated and one of them isn't ready: the update is called under way until all of them are.
+    let begun = written(&plan_at(&new, &observed, now()));
+    observed.revisions.extend(begun.revisions);
+    observed.stateful_sets.extend(begun.stateful_sets);
+    with_leader(&mut observed, 0, ready);
+    with_leader(&mut observed, 1, |_| {});
+    let status = settle(&mut new, &observed, now());
+    assert_eq!((status.ready_replicas, status.updated_replicas), (1, 2));
+    assert_eq!(condition(&status, "UpdateInProgress"), Some(("True", "GroupsUpdating", "Rolling Upgrade is in progress")));
+    assert_eq!(condition(&status, "Progressing"), Some(("True", "GroupsProgressing", "Replicas are progressing")));
+    with_leader(&mut observed, 1, ready);
+    let status = settle(&mut new, &observed, now());
+    assert_eq!(condition(&status, "UpdateInProgress"), Some(("False", "GroupsUpdating", "Rolling Upgrade is in progress")));
+    assert_eq!(condition(&status, "Available"), Some(("True", "AllGroupsReady", "All replicas are ready")));
+}
+
+#[test]
+fn a_set_of_no_groups_is_available() {
+    let mut set = single(0, |_| {});
+    let observed = created(&set);
+    let status = settle(&mut set, &observed, now());
+    assert_eq!(condition(&status, "Available"), Some(("True", "AllGroupsReady", "All replicas are ready")));
+    assert_eq!((status.ready_replicas, status.updated_replicas), (0, 0));
+}
+
+#[test]
+fn a_surplus_group_counts_as_ready_and_updated_and_makes_no_set_available() {
+    let mut set = single(2, |_| {});
+    let mut observed = created(&set);
+    with_leader(&mut observed, 0, ready);
+    with_leader(&mut observed, 2, ready);
+    let status = settle(&mut set, &observed, now());
+    assert_eq!((status.ready_replicas, status.updated_replicas), (2, 2));
+    assert_eq!(condition(&status, "Available"), None);
+    assert_eq!(condition(&status, "Progressing"), Some(("True", "GroupsProgressing", "Replicas are progressing")));
+}
+
+/// Gives a group its workers, all of them available, changed by `change`.
+fn with_workers(set: &LeaderWorkerSet, observed: &mut Observed, group: u32, change: impl FnOnce(&mut Value)) {
+    let name = format!("serve-{group}");
+    observed.stateful_sets.remove(&name);
+    let advice = Advice { workers: [(group, Admitted { workers: 3, reason: None })].into(), ..Advice::default() };
+    let made = written(&decide(set, observed, &Choice::default(), &advice, now()));
+    let mut raw = serde_json::to_value(&*made.stateful_sets[&name]).unwrap();
+    raw["metadata"]["generation"] = json!(1);
+    raw["status"] = json!({
+        "replicas": 3, "availableReplicas": 3, "observedGeneration": 1, "currentRevision": "r1", "updateRevision": "r1",
+    });
+    change(&mut raw);
+    observed.stateful_sets.insert(name, Arc::new(serde_json::from_value(raw).unwrap()));
+}
+
+#[test]
+fn a_leader_without_its_worker_stateful_set_counts_nowhere() {
+    let mut set = set(|_| {});
+    let mut observed = created(&set);
+    with_leader(&mut observed, 0, ready);
+    with_workers(&set, &mut observed, 0, |_| {});
+    with_leader(&mut observed, 1, |pod| {
+        ready(pod);
+        pod["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/template-revision-hash"] = json!("before");
+    });
+    let status = settle(&mut set, &observed, now());
+    assert_eq!((status.ready_replicas, status.updated_replicas), (1, 1));
+    assert_eq!(condition(&status, "UpdateInProgress"), None);
+    assert_eq!(condition(&status, "Progressing"), Some(("True", "GroupsProgressing", "Replicas are progressing")));
+}
+
+/// Ready and updated groups of a set of one whose workers are changed by `change`.
+fn counted(change: impl FnOnce(&mut Value)) -> (i32, i32) {
+    let mut set = set(|raw| raw["spec"]["replicas"] = json!(1));
+    let mut observed = created(&set);
+    with_leader(&mut observed, 0, ready);
+    with_workers(&set, &mut observed, 0, change);
+    let status = settle(&mut set, &observed, now());
+    (status.ready_replicas, status.updated_replicas)
+}
+
+#[test]
+fn workers_are_ready_when_all_of_them_are_available_at_one_revision_by_a_status_of_the_present() {
+    assert_eq!(counted(|_| {}), (1, 1));
+    assert_eq!(counted(|raw| raw["status"]["availableReplicas"] = json!(2)), (0, 1));
+    assert_eq!(counted(|raw| raw["status"]["updateRevision"] = json!("r2")), (0, 1));
+    assert_eq!(counted(|raw| raw["metadata"]["generation"] = json!(2)), (0, 1));
+    assert_eq!(counted(|raw| raw["status"]["observedGeneration"] = json!(null)), (1, 1));
+}
+
+#[test]
+fn a_group_is_updated_when_leader_and_worker_stateful_set_both_are() {
+    let label = "leaderworkerset.sigs.k8s.io/template-revision-hash";
+    assert_eq!(counted(|raw| raw["metadata"]["labels"][label] = json!("before")), (1, 0));
+}
+
+#[test]
+fn a_selector_that_autoscalers_have_stays() {
+    let mut set = single(1, |_| {});
+    set.status = Some(LeaderWorkerSetStatus { hpa_pod_selector: "app=chat".to_owned(), ..LeaderWorkerSetStatus::default() });
+    let observed = created(&set);
+    assert_eq!(settle(&mut set, &observed, now()).hpa_pod_selector, "app=chat");
 }

@@ -70,7 +70,7 @@ async fn each_group_is_alone_in_the_pool_that_the_component_chose() -> Result<()
     let record: Value =
         serde_json::from_str(&leader.metadata.annotations.as_ref().context("no annotations")?["muster.dev/placement"])?;
     assert_eq!(record["by"], "node-pool");
-    site.has_event("vllm", "GroupPlaced").await
+    eventually(PATIENCE, || site.has_event("vllm", "GroupPlaced")).await
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn the_last_domain_goes_to_one_of_two_sets_and_then_to_the_other() -> Resu
     assert!(told.message.starts_with("1 of 1 groups wait for placement; group 0: no domain of "), "{}", told.message);
     assert!(told.message.contains(&reason), "{}", told.message);
     assert_eq!(pods(&site, loser).await?.into_keys().collect::<Vec<_>>(), [format!("{loser}-0")]);
-    site.has_event(loser, "PlacementPending").await?;
+    eventually(PATIENCE, || site.has_event(loser, "PlacementPending")).await?;
 
     site.kubectl(&["delete", "leaderworkerset", winner]).await?;
     await_ready(&site, loser).await?;

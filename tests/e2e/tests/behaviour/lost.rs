@@ -118,7 +118,7 @@ async fn a_group_that_has_used_up_its_budget_fails_until_somebody_helps_and_the_
     ensure!(condition.message.contains("(exit code 137, OOMKilled)"), "{}", condition.message);
     let failed = await_group(&namespace, "spent", 1, GroupPhase::Failed, 1).await?;
     ensure!(failed.reason.as_deref() == Some("RestartBudgetUsedUp"), "{failed:?}");
-    namespace.has_event("spent", "GroupFailed").await?;
+    eventually(PATIENCE, || namespace.has_event("spent", "GroupFailed")).await?;
     ensure!(uids(&namespace, "spent").await? == second, "a failed group is left as it is");
 
     // The other group has a budget of its own.

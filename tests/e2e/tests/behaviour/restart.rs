@@ -47,7 +47,7 @@ async fn workers_of_all_groups_deleted_together_leave_no_group_half_old() -> Res
     })
     .await?;
     await_ready(&namespace, "torn").await?;
-    namespace.has_event("torn", "RecreateGroup").await
+    eventually(PATIENCE, || namespace.has_event("torn", "RecreateGroup")).await
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn an_undo_brings_an_earlier_template_back_as_the_newest_revision() -> Res
     assert_eq!(set.worker_template().0["spec"]["containers"][0]["image"], "example.com/main:1");
     let after = await_numbers(&namespace, &[2, 3]).await?;
     assert_eq!(after[&3], before[&1], "the revision has another key than before");
-    namespace.has_event("vllm", "Undone").await?;
+    eventually(PATIENCE, || namespace.has_event("vllm", "Undone")).await?;
     // And forward again, by number.
     namespace.kubectl(&["annotate", "lws", "vllm", "muster.dev/undo-to=2"]).await?;
     await_image(&namespace, "example.com/main:2").await?;

@@ -33,7 +33,7 @@ async fn a_new_image_reaches_leaders_and_workers_of_every_group() -> Result<()> 
     await_ready(&namespace, "plain").await?;
     namespace.kubectl(&["patch", "lws", "plain", "--type=json", "-p", IMAGE]).await?;
     await_image(&namespace, "plain", "example.com/main:2", 6).await?;
-    namespace.has_event("plain", "GroupsUpdating").await
+    eventually(PATIENCE, || namespace.has_event("plain", "GroupsUpdating")).await
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ async fn each_subgroup_is_alone_in_a_domain_without_any_affinity() -> Result<()>
         told["muster.dev/subgroup-domains"],
         json!(format!("{}=0:{},1:{other}", site.rack_key(), mine.unwrap_or_default()))
     );
-    site.has_event("vllm", "GroupPlaced").await
+    eventually(PATIENCE, || site.has_event("vllm", "GroupPlaced")).await
 }
 
 #[tokio::test]
@@ -341,7 +341,7 @@ async fn a_subgroup_whose_pod_can_not_be_scheduled_makes_its_group_move() -> Res
     site.apply(&set.manifest()).await?;
     await_ready(&site, "vllm").await?;
     assert_eq!(each_subgroup_alone(&site, "vllm", 2).await?, ["r1", "r3"].map(str::to_owned).into());
-    site.has_event("vllm", "GroupPlacedAgain").await
+    eventually(PATIENCE, || site.has_event("vllm", "GroupPlacedAgain")).await
 }
 
 #[tokio::test]

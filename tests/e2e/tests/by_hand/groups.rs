@@ -152,7 +152,7 @@ async fn a_worker_that_restarts_takes_its_group_along() {
     }
     hands.pod_status("serve-0-2", restarted()).await;
     hands.is_leaving("serve-0").await;
-    site.has_event("serve", "RecreateGroup").await.unwrap();
+    eventually(PATIENCE, || site.has_event("serve", "RecreateGroup")).await.unwrap();
 }
 
 #[tokio::test]

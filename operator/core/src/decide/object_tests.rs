@@ -137,6 +137,17 @@ fn a_group_whose_worker_stateful_set_lost_all_labels_has_lost_nothing_else() {
 }
 
 #[test]
+fn workers_are_of_the_revision_they_were_made_from_whatever_is_written_on_their_leader() {
+    let set = set(|_| {});
+    let mut observed = standing(&set);
+    with_leader(&mut observed, 0, |pod| {
+        ready(pod);
+        pod["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/template-revision-hash"] = json!("edited");
+    });
+    assert_eq!(lines(&advised(&set, &observed, 3)), [APPLY]);
+}
+
+#[test]
 fn workers_of_a_former_leader_are_in_the_way_of_its_successor_and_go() {
     let set = set(|_| {});
     let mut observed = standing(&set);

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use muster_api::LeaderWorkerSet;
 use muster_api::conditions::event;
-use muster_api::names::annotation;
+use muster_api::names::{annotation, label};
 
 use super::groups::Inputs;
 use super::{foreign, revisions};
@@ -86,7 +86,13 @@ fn keep(inputs: &Inputs<'_>, leader: &Pod, existing: &StatefulSet, seat: &Seat, 
         let done = repaired("its number of replicas is");
         plan.push(Write::ScaleWorkerSet { name: name.to_owned(), replicas: most }, Some(done), None);
     }
-    if let Some(patch) = drift::of_labels(existing, &backend::worker_labels(inputs.set, leader)) {
+    let mut labels = backend::worker_labels(inputs.set, leader);
+    // Its pods are of the revision that its template names, whatever somebody has written on the leader since.
+    let template = existing.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
+    if let Some(made_from) = template.and_then(|labels| labels.get(label::REVISION)) {
+        labels.insert(label::REVISION.to_owned(), made_from.clone());
+    }
+    if let Some(patch) = drift::of_labels(existing, &labels) {
         plan.push(Write::RelabelWorkerSet { name: name.to_owned(), patch }, Some(repaired("its labels are")), None);
     }
     let wanted = || {

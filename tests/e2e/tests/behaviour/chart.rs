@@ -5,7 +5,7 @@ use kube::{Api, ResourceExt};
 use muster_api::{PlacementPolicy, StartupPolicy};
 use muster_cluster::{Cluster, NAMESPACE, RELEASE, eventually};
 use muster_e2e::{PATIENCE, Set, await_ready};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn the_operator_is_ready_and_counts_what_it_writes() -> Result<()> {
@@ -67,15 +67,27 @@ async fn the_policies_of_the_chart_are_loaded() -> Result<()> {
 
 #[tokio::test]
 async fn the_manifests_without_helm_are_what_the_api_server_takes() -> Result<()> {
-    let cluster = Cluster::shared().await;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/kustomize");
-    // The tests' own release has the namespace and these names, so nothing is created.
-    let taken = cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", folder]).await?;
+    let namespace = Cluster::shared().await.namespace("kustomize").await?;
+    // As somebody's own kustomization would use it, under names that the tests' release doesn't have.
+    let folder = std::env::temp_dir().join(namespace.name());
+    let up = "../".repeat(folder.components().count() - 1);
+    let base = format!("{up}{}", concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/kustomize").trim_start_matches('/'));
+    let own = json!({
+        "resources": [base], "namespace": namespace.name(), "namePrefix": "try-",
+        "images": [{ "name": "muster", "newName": "registry.example.com/muster" }],
+    });
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("kustomization.yaml"), own.to_string())?;
+    let path = folder.display().to_string();
+    let rendered = namespace.kubectl(&["kustomize", &path]).await?;
+    let taken = namespace.kubectl(&["apply", "--server-side", "--dry-run=server", "-k", &path]).await?;
+    std::fs::remove_dir_all(&folder)?;
+    assert!(rendered.contains("image: registry.example.com/muster:"), "{rendered}");
     for object in [
-        "namespace/muster-system",
-        "deployment.apps/muster",
-        "mutatingwebhookconfiguration.admissionregistration.k8s.io/muster.muster-system",
-        "placementpolicy.policy.muster.dev/node-pool",
+        "deployment.apps/try-muster",
+        "clusterrole.rbac.authorization.k8s.io/try-muster.muster-system",
+        "mutatingwebhookconfiguration.admissionregistration.k8s.io/try-muster.muster-system",
+        "placementpolicy.policy.muster.dev/try-node-pool",
     ] {
         assert!(taken.contains(&format!("{object} serverside-applied (server dry run)")), "no {object} in\n{taken}");
     }

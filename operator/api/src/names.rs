@@ -98,6 +98,15 @@ pub mod annotation {
     pub const MAX_GROUP_RESTARTS: &str = "muster.dev/max-group-restarts";
     /// On pods: the placement decision that they carry out.
     pub const PLACEMENT: &str = "muster.dev/placement";
+    /// On a pod template (leader's and workers'): what a slice of a multi-slice TPU job is.
+    ///
+    /// - `subgroup`: each subgroup of a group. The TPU containers get `MEGASCALE_SLICE_ID`, `MEGASCALE_NUM_SLICES`,
+    ///   `MEGASCALE_COORDINATOR_ADDRESS` and `MEGASCALE_PORT`. Every group is one job.
+    /// - `group`: each group. `MEGASCALE_NUM_SLICES` is left to the template, because a pod doesn't know the number of its
+    ///   set's groups. The set is one job.
+    ///
+    /// A variable that the template sets itself keeps its value.
+    pub const TPU_MULTISLICE: &str = "muster.dev/tpu-multislice";
     /// On workers, from the template of their StatefulSet: the domain that each subgroup of the group has for itself.
     pub const SUBGROUP_DOMAINS: &str = "muster.dev/subgroup-domains";
     /// On a leader pod: what it got from its placement policy when it was created, for its workers to get too.

@@ -25,7 +25,7 @@ mod tpu;
 
 pub use choice::{Choice, Defaults, OPT_OUT, choose};
 pub use gang::Gang;
-pub use multislice::TPU_MULTISLICE;
+pub use guard::Guard;
 pub use pod::{AdmissionError, Outcome, Placement, PodContext, mutate};
 
 #[cfg(test)]

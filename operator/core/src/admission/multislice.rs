@@ -3,21 +3,12 @@
 //! Upstream has nothing of this. The annotation [`TPU_MULTISLICE`] on the pod templates asks for it and says what counts as
 //! a slice. Everything comes from the pod itself, so the number of *groups* is not known here.
 
+use muster_api::names::annotation::TPU_MULTISLICE;
 use muster_api::names::label;
 
 use super::identity::Member;
 use super::pod::{AdmissionError, PodView};
 use super::tpu::Slice;
-
-/// Annotation of a pod template (leader's and workers'): what a slice of a multi-slice TPU job is.
-///
-/// - `subgroup`: each subgroup of a group. The TPU containers get `MEGASCALE_SLICE_ID`, `MEGASCALE_NUM_SLICES`,
-///   `MEGASCALE_COORDINATOR_ADDRESS` and `MEGASCALE_PORT`. Every group is one job.
-/// - `group`: each group. `MEGASCALE_NUM_SLICES` is left to the template, because a pod doesn't know the number of its
-///   set's groups. The set is one job.
-///
-/// A variable that the template sets itself keeps its value.
-pub const TPU_MULTISLICE: &str = "muster.dev/tpu-multislice";
 
 const PORT: &str = "8081";
 

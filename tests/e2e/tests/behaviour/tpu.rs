@@ -182,5 +182,12 @@ async fn a_set_whose_excluded_leader_asks_for_tpus_is_refused_with_the_remedy() 
     let expected = "spec.leaderWorkerTemplate.subGroupPolicy.subGroupPolicyType: Invalid value: \"LeaderExcluded\": must be LeaderWorker \
                     while the leader requests google.com/tpu";
     assert!(refused.contains(expected), "{refused}");
+    // A leader that knows its hosts needs no slice, and gets no variable that it has not set itself.
+    let own = json!([{ "name": "main", "image": "example.com/main:1", "env": [{ "name": "TPU_WORKER_ID", "value": "7" }],
+        "resources": { "limits": { "google.com/tpu": "4" } } }]);
+    let leader = json!({ "spec": { "leaderWorkerTemplate": { "leaderTemplate": { "spec": { "containers": own } } } } });
+    let pods = members(&namespace, &tpus("own", 3).subgroups(2).leader_excluded().with(&leader)).await?;
+    let of_leader: Vec<String> = variables(&pods["own-0"], 0).into_iter().filter(|name| name.starts_with("TPU_")).collect();
+    assert_eq!(of_leader, ["TPU_WORKER_ID=7"]);
     namespace.apply(&plain_leader(set).manifest()).await.map(drop)
 }

@@ -84,6 +84,8 @@ pub mod annotation {
     pub const PLACEMENT_POLICY: &str = "muster.dev/placement-policy";
     /// On a set or its namespace: name of the [`crate::StartupPolicy`] that says when members start.
     pub const STARTUP_POLICY: &str = "muster.dev/startup-policy";
+    /// On a set in a queue of Kueue's: `true` when Kueue is to be asked for the domains that the set wants.
+    pub const KUEUE_TOPOLOGY: &str = "muster.dev/kueue-topology";
     /// On a set: what becomes of a group that fits nowhere; see [`super::Unplaceable`].
     pub const UNPLACEABLE: &str = "muster.dev/unplaceable";
     /// On a set: how many revisions to keep beside those in use; [`REVISION_HISTORY_DEFAULT`] without it.
@@ -96,8 +98,6 @@ pub mod annotation {
     pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
     /// On a set: how often in a row a group may start over before it has failed, decimal; without limit when absent.
     pub const MAX_GROUP_RESTARTS: &str = "muster.dev/max-group-restarts";
-    /// On pods: the placement decision that they carry out.
-    pub const PLACEMENT: &str = "muster.dev/placement";
     /// On a pod template (leader's and workers'): what a slice of a multi-slice TPU job is.
     ///
     /// - `subgroup`: each subgroup of a group. The TPU containers get `MEGASCALE_SLICE_ID`, `MEGASCALE_NUM_SLICES`,
@@ -107,6 +107,8 @@ pub mod annotation {
     ///
     /// A variable that the template sets itself keeps its value.
     pub const TPU_MULTISLICE: &str = "muster.dev/tpu-multislice";
+    /// On pods: the placement decision that they carry out.
+    pub const PLACEMENT: &str = "muster.dev/placement";
     /// On workers, from the template of their StatefulSet: the domain that each subgroup of the group has for itself.
     pub const SUBGROUP_DOMAINS: &str = "muster.dev/subgroup-domains";
     /// On a leader pod: what it got from its placement policy when it was created, for its workers to get too.

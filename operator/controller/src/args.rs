@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use muster_api::names::Unplaceable;
 use muster_core::admission::Defaults;
+use muster_core::admission::guard::{Mode, Rules};
 use muster_core::cluster::Scope;
 use muster_core::gang::Provider;
 use serde::Deserialize;
@@ -113,6 +114,7 @@ struct GangScheduling {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct Placement {
     scope: ScopeName,
+    guard: GuardName,
     unplaceable: UnplaceableName,
     unplaceable_grace_seconds: u64,
     stuck_grace_seconds: u64,
@@ -122,6 +124,7 @@ impl Default for Placement {
     fn default() -> Self {
         Self {
             scope: ScopeName::Namespace,
+            guard: GuardName::None,
             unplaceable: UnplaceableName::Scheduler,
             unplaceable_grace_seconds: 10,
             stuck_grace_seconds: 60,
@@ -133,6 +136,12 @@ impl Default for Placement {
 enum ScopeName {
     Namespace,
     Cluster,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+enum GuardName {
+    None,
+    Affinity,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -148,6 +157,15 @@ impl Placement {
             ScopeName::Namespace => Scope::Namespace,
             ScopeName::Cluster => Scope::Cluster,
         }
+    }
+
+    /// Which pods carry terms that keep domains.
+    pub(crate) fn guard(&self) -> Rules {
+        let mode = match self.guard {
+            GuardName::None => Mode::None,
+            GuardName::Affinity => Mode::Affinity,
+        };
+        Rules { mode, scope: self.scope() }
     }
 
     /// What becomes of a group that fits nowhere, for sets that don't say.
@@ -236,5 +254,18 @@ mod tests {
             refusal.contains("gangScheduling.provider: unknown variant `yunikorn`, expected `volcano` or `kubernetes`"),
             "{refusal}"
         );
+    }
+
+    #[test]
+    fn domains_are_guarded_by_terms_only_when_that_is_asked_for() {
+        let mode = |text: &str| {
+            let config = serde_norway::from_str::<Config>(text);
+            config.map(|config| config.placement.guard().mode).map_err(|error| error.to_string())
+        };
+        assert_eq!(mode("placement: {scope: Cluster}"), Ok(Mode::None));
+        assert_eq!(mode("placement: {guard: None}"), Ok(Mode::None));
+        assert_eq!(mode("placement: {guard: Affinity}"), Ok(Mode::Affinity));
+        let refusal = mode("placement: {guard: affinity}").unwrap_err();
+        assert!(refusal.contains("placement.guard: unknown variant `affinity`, expected `None` or `Affinity`"), "{refusal}");
     }
 }

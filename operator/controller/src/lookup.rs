@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::ListParams;
 use kube::{Api, Client};
 use muster_api::LeaderWorkerSet;
 use muster_api::policy::Policy as _;
 use muster_core::admission::Defaults;
+use muster_core::admission::guard::{Keepers, Rules, Wish};
+use muster_core::cluster::Scope;
 use muster_core::gang::{self, Provider};
 use muster_core::owner::{controller_uid, is_controlled_by};
 use muster_core::placement::effects::Effects;
@@ -22,6 +25,7 @@ pub(crate) struct FromCaches {
     pub(crate) client: Client,
     pub(crate) caches: Arc<Caches>,
     pub(crate) defaults: Defaults,
+    pub(crate) guard: Rules,
 }
 
 impl FromCaches {
@@ -60,6 +64,26 @@ impl Lookup for FromCaches {
         let mut sets = self.caches.sets.state();
         sets.retain(|set| set.set_namespace() == namespace);
         sets
+    }
+
+    fn guard(&self) -> Rules {
+        self.guard
+    }
+
+    fn keepers(&self) -> Option<Arc<Keepers>> {
+        self.caches.wanted.all()
+    }
+
+    async fn fetch_keepers(&self, namespace: &str) -> anyhow::Result<Arc<Keepers>> {
+        let api: Api<LeaderWorkerSet> = match self.guard.scope {
+            Scope::Namespace => Api::namespaced(self.client.clone(), namespace),
+            Scope::Cluster => Api::all(self.client.clone()),
+        };
+        let mut keepers = Keepers::default();
+        for set in api.list(&ListParams::default()).await? {
+            keepers.put(set.set_namespace(), set.set_name(), Wish::of(&set));
+        }
+        Ok(Arc::new(keepers))
     }
 
     fn node_label_exists(&self, key: &str) -> Option<bool> {

@@ -104,7 +104,12 @@ async fn serve_admission(
     let listener = webhook::bind(args.webhook_bind)?;
     let listening = listener.local_addr()?;
     let certs = Certificates::obtain(client.clone(), settings, readiness.clone()).await?;
-    let lookup = Arc::new(FromCaches { client: client.clone(), caches: caches.clone(), defaults: config.defaults() });
+    let lookup = Arc::new(FromCaches {
+        client: client.clone(),
+        caches: caches.clone(),
+        defaults: config.defaults(),
+        guard: config.placement.guard(),
+    });
     tokio::spawn(webhook::serve(listener, certs.tls(), lookup, std::future::pending()));
     tokio::spawn(certs.run(listening, std::future::pending()));
     tracing::info!(%listening, "serving admission");

@@ -1,8 +1,13 @@
-//! Sets that Kueue queues: what they want of topology, in Kueue's words.
+//! Sets that Kueue queues: what they want of topology, and who sees to it.
 //!
-//! Kueue decides where the groups of such a set go, so Muster does not. It reads what the set's templates say when the set is
-//! created, one request for leaders and one for workers. An exclusive domain is more than it can be asked for: the domain is required,
-//! and others may be in it too.
+//! Kueue decides when the groups of such a set run, so Muster does not place them. Their pods carry upstream's terms
+//! ([`crate::admission::guard`]), and members follow their bound leader, so that the scheduler keeps their domains as it does with upstream.
+//!
+//! Where Kueue knows the cluster's topology (its queue's flavor names one), it can choose the nodes as well. It reads what it is asked for in
+//! the set's templates when the set is created, one request for leaders and one for workers, and never admits a set that asks a queue
+//! without a topology: so the set's author asks, in Kueue's own annotations, or has them written by
+//! [`annotation::KUEUE_TOPOLOGY`]. An exclusive domain is more than Kueue can be asked for: the domain is required, and others may be in it
+//! too. Terms that it does not know of would keep pods off the very nodes it chose, so such pods carry none.
 
 use std::collections::BTreeMap;
 
@@ -24,12 +29,13 @@ struct Translation {
     without_subgroups: Option<String>,
 }
 
-/// Writes what a set in a queue wants of topology into its templates, and says what that means; nothing if its author has asked Kueue
-/// for something there, or if it wants nothing.
+/// Writes what a set in a queue wants of topology into its templates, if it says that Kueue is to be asked, and says what that means;
+/// nothing if its author has asked Kueue for something there, or if it wants nothing.
 ///
 /// Only a new set gets it, and one that has it keeps it when it is written without (`old`): a template never changes because of this.
 pub fn translate(set: &mut LeaderWorkerSet, old: Option<&LeaderWorkerSet>) -> Option<String> {
-    let translation = Translation::of(set).filter(|_| !asks(set))?;
+    let to_ask = set.annotation(annotation::KUEUE_TOPOLOGY) == Some("true");
+    let translation = Translation::of(set).filter(|_| to_ask && !asks(set))?;
     if old.is_some_and(|old| !carries(old, &translation)) {
         return None;
     }
@@ -38,29 +44,46 @@ pub fn translate(set: &mut LeaderWorkerSet, old: Option<&LeaderWorkerSet>) -> Op
         annotate(leader, &translation.leader);
     }
     annotate(&mut templates.worker_template, &translation.worker);
-    lost(set)
+    let left_out =
+        |why: String| format!("Kueue is not asked for the domains of subgroups, which the scheduler keeps apart: {why}");
+    lost(set).or_else(|| translation.without_subgroups.map(left_out))
 }
 
-/// What a set in a queue does not get of the exclusive placement that it asks for. None for other sets.
+/// What a set in a queue does not get of the exclusive placement that it asks for, because Kueue chooses its nodes. None for other sets.
 pub fn lost(set: &LeaderWorkerSet) -> Option<String> {
     let translation = Translation::of(set)?;
     let wanted = |key: &str| set.annotation(key).filter(|level| !level.is_empty());
     let asked = set.spec.leader_worker_template.worker_template.annotations();
     let mut parts = Vec::new();
-    if let Some(level) = wanted(annotation::EXCLUSIVE_TOPOLOGY) {
+    if let Some(level) = wanted(annotation::EXCLUSIVE_TOPOLOGY).filter(|_| chooses_for_groups(set)) {
         parts.push(match asked.get(kueue::REQUIRED_TOPOLOGY) {
             Some(required) => format!("each goes into one domain of {required}, which other groups may share"),
             None => format!("its templates do not ask for domains of {level}, so that a group may be spread over several"),
         });
     }
-    if let Some(level) = wanted(annotation::SUBGROUP_EXCLUSIVE_TOPOLOGY) {
+    if let Some(level) = wanted(annotation::SUBGROUP_EXCLUSIVE_TOPOLOGY).filter(|_| chooses_for_subgroups(set)) {
         parts.push(match (asked.get(kueue::SLICE_REQUIRED_TOPOLOGY), translation.without_subgroups) {
             (Some(required), _) => format!("each subgroup goes into one domain of {required}, which others may share"),
             (None, Some(why)) => format!("subgroups have no domains of {level} of their own: {why}"),
             (None, None) => format!("its templates do not ask for domains of {level} for subgroups"),
         });
     }
-    Some(format!("Kueue places the groups of a set that has a queue: {}", parts.join("; ")))
+    (!parts.is_empty()).then(|| format!("Kueue chooses the nodes of the set's groups: {}", parts.join("; ")))
+}
+
+/// Whether Kueue chooses the nodes of a set's leaders, and so the domains of its groups: the set has a queue, and their template asks.
+pub fn chooses_for_groups(set: &LeaderWorkerSet) -> bool {
+    set.label(label::KUEUE_QUEUE).is_some() && asks_for_nodes(set.leader_template())
+}
+
+/// Whether Kueue chooses the nodes of any of a set's pods, so that nobody else can tell its subgroups where to go.
+pub fn chooses_for_subgroups(set: &LeaderWorkerSet) -> bool {
+    chooses_for_groups(set)
+        || set.label(label::KUEUE_QUEUE).is_some() && asks_for_nodes(&set.spec.leader_worker_template.worker_template)
+}
+
+fn asks_for_nodes(template: &PodTemplate) -> bool {
+    template.annotations().keys().any(|key| kueue::TOPOLOGY.contains(&key.as_str()))
 }
 
 /// Whether a leader's template asks Kueue for a topology: then its group is Kueue's, and no member follows the leader's node.
@@ -152,10 +175,11 @@ mod tests {
     const RACK: &str = "example.com/rack";
     const BLOCK: &str = "example.com/block";
 
-    /// A set in a queue, with these annotations, of groups of `size` in subgroups of `part` (0: none).
+    /// A set in a queue that wants Kueue to be asked, with these annotations, of groups of `size` in subgroups of `part` (0: none).
     fn queued(annotations: &[(&str, &str)], size: i32, part: i32, leader_template: bool) -> LeaderWorkerSet {
         let mut set = testing::set(|set| {
             set["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "team".into();
+            set["metadata"]["annotations"]["muster.dev/kueue-topology"] = "true".into();
             for (key, level) in annotations {
                 set["metadata"]["annotations"][format!("leaderworkerset.sigs.k8s.io/{key}")] = (*level).into();
             }
@@ -220,12 +244,12 @@ mod tests {
         for (size, leader_template, pods) in [(9, false, 9), (8, true, 7)] {
             let mut set = queued(&apart, size, 4, leader_template);
             let message = translate(&mut set, None).unwrap();
-            assert_eq!(asked(&set), (words(&[]), words(&[])));
+            assert_eq!((asked(&set), lost(&set)), ((words(&[]), words(&[])), None));
             assert_eq!(
                 message,
                 format!(
-                    "Kueue places the groups of a set that has a queue: subgroups have no domains of example.com/rack of their own: \
-                     Kueue divides its {pods} pods of one template evenly, and not by subgroups of 4"
+                    "Kueue is not asked for the domains of subgroups, which the scheduler keeps apart: Kueue divides its {pods} pods of \
+                     one template evenly, and not by subgroups of 4"
                 )
             );
         }
@@ -240,7 +264,7 @@ mod tests {
         assert_eq!(asked(&set), (each.clone(), each));
         assert_eq!(
             message,
-            "Kueue places the groups of a set that has a queue: each goes into one domain of example.com/block, which other groups may \
+            "Kueue chooses the nodes of the set's groups: each goes into one domain of example.com/block, which other groups may \
              share; subgroups have no domains of example.com/rack of their own: with a leaderTemplate, Kueue takes a domain for the \
              whole group or for subgroups, not both"
         );
@@ -256,7 +280,7 @@ mod tests {
         assert_eq!(set, before);
         assert_eq!(
             lost(&set).unwrap(),
-            "Kueue places the groups of a set that has a queue: its templates do not ask for domains of example.com/rack, so that a \
+            "Kueue chooses the nodes of the set's groups: its templates do not ask for domains of example.com/rack, so that a \
              group may be spread over several"
         );
     }
@@ -270,6 +294,41 @@ mod tests {
             assert_eq!((translate(&mut set, None), lost(&set)), (None, None));
             assert_eq!(set, before);
         }
+    }
+
+    #[test]
+    fn kueue_is_not_asked_unless_the_set_says_so() {
+        for answer in [None, Some("false")] {
+            let mut set = queued(&[("exclusive-topology", RACK)], 4, 0, true);
+            let annotations = set.metadata.annotations.as_mut().unwrap();
+            annotations.remove("muster.dev/kueue-topology");
+            annotations.extend(answer.map(|answer| ("muster.dev/kueue-topology".to_owned(), answer.to_owned())));
+            let before = set.clone();
+            assert_eq!((translate(&mut set, None), lost(&set)), (None, None));
+            assert_eq!(set, before);
+        }
+    }
+
+    #[test]
+    fn kueue_chooses_for_groups_by_the_leaders_template_and_for_subgroups_by_any() {
+        let asked = |leader: bool, workers: bool| {
+            let mut set = queued(&[], 4, 2, true);
+            let request = BTreeMap::from([(kueue::SLICE_REQUIRED_TOPOLOGY, RACK.to_owned())]);
+            let templates = &mut set.spec.leader_worker_template;
+            if let Some(template) = templates.leader_template.as_mut().filter(|_| leader) {
+                annotate(template, &request);
+            }
+            if workers {
+                annotate(&mut templates.worker_template, &request);
+            }
+            (chooses_for_groups(&set), chooses_for_subgroups(&set))
+        };
+        assert_eq!([asked(false, false), asked(true, false), asked(false, true)], [(false, false), (true, true), (false, true)]);
+        // Outside a queue nobody reads that.
+        let mut free = queued(&[("exclusive-topology", RACK)], 4, 0, false);
+        translate(&mut free, None);
+        free.metadata.labels = None;
+        assert!(!chooses_for_subgroups(&free));
     }
 
     #[test]

@@ -17,5 +17,5 @@ pub use set::Set;
 pub use site::{Site, TAINT};
 pub use watch::{
     RECORD, await_condition, await_groups, await_ready, condition, decider, domains, get, leaders, objects_of, of_set, pods,
-    status_of,
+    status_of, unschedulable,
 };

@@ -36,6 +36,14 @@ pub fn condition(set: &LeaderWorkerSet, type_: &str) -> Option<Condition> {
     status_of(set).conditions.into_iter().find(|condition| condition.type_ == type_)
 }
 
+/// Whether the scheduler has looked for a node for a pod and found none.
+#[must_use]
+pub fn unschedulable(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut scheduled = conditions.filter(|condition| condition.type_ == "PodScheduled");
+    scheduled.any(|condition| condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable"))
+}
+
 /// Waits until a set's condition has this status (`True`, `False`), and returns the condition.
 ///
 /// # Errors

@@ -37,6 +37,9 @@ pub(super) fn check(set: &LeaderWorkerSet, old: Option<&LeaderWorkerSet>, verdic
         let detail = "must be a whole number, 0 or more; remove the annotation to let groups start over without limit";
         max_group_restarts(value).is_none().then(|| FieldError::invalid(path, value, detail))
     });
+    check_annotation(set, old, annotation::KUEUE_TOPOLOGY, verdict, |path, value| {
+        (!["true", "false"].contains(&value)).then(|| FieldError::not_supported(path, value, &["true", "false"]))
+    });
     check_annotation(set, old, annotation::UNPLACEABLE, verdict, |path, value| {
         Unplaceable::parse(value).is_none().then(|| FieldError::not_supported(path, value, &Unplaceable::VALUES))
     });

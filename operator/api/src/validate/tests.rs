@@ -236,6 +236,14 @@ fn an_unknown_choice_for_unplaceable_groups_names_the_choices() {
     assert_eq!(refusals(&set), [expected]);
 }
 
+#[test]
+fn whether_kueue_is_asked_for_domains_is_true_or_false() {
+    let with_answer = |answer: &str| refusals(&with(&[("/metadata/annotations", json!({"muster.dev/kueue-topology": answer}))]));
+    let expected =
+        "metadata.annotations.muster.dev/kueue-topology: Unsupported value: \"yes\": supported values: \"true\", \"false\"";
+    assert_eq!([with_answer("true"), with_answer("false"), with_answer("yes")], [vec![], vec![], vec![expected.to_owned()]]);
+}
+
 const WORKER: &str = "/spec/leaderWorkerTemplate/workerTemplate";
 const WORKER_PATH: &str = "spec.leaderWorkerTemplate.workerTemplate";
 

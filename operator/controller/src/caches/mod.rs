@@ -6,6 +6,7 @@
 //! ```
 //! Every replica follows everything, because every replica admits; only the lease holder reads the sets to reconcile.
 
+mod keepers;
 mod pod_groups;
 pub(crate) mod prune;
 mod shelf;
@@ -28,6 +29,7 @@ use muster_core::cluster::Index;
 use muster_core::gang::Provider;
 use tokio::sync::mpsc;
 
+use keepers::Wanted;
 pub(crate) use pod_groups::{PodGroups, resource as pod_group_resource};
 pub(crate) use shelf::Shelf;
 use watch::{Sink, follow};
@@ -40,6 +42,8 @@ pub(crate) type SetRef = ObjectRef<LeaderWorkerSet>;
 pub(crate) struct Caches {
     /// Sets, for the controller.
     pub(crate) sets: Store<LeaderWorkerSet>,
+    /// Domains that sets want for themselves.
+    pub(crate) wanted: Wanted,
     /// Namespaces.
     pub(crate) namespaces: Shelf<Namespace>,
     /// StatefulSets.
@@ -89,6 +93,7 @@ impl Started {
             // An error means that the watch has ended, which only happens when the process does.
             let _ = watch.wait_for(|synced| *synced).await;
         }
+        self.caches.wanted.completed();
     }
 }
 
@@ -99,6 +104,7 @@ impl Caches {
         let (due, due_receiver) = mpsc::unbounded_channel();
         let caches = Arc::new(Self {
             sets,
+            wanted: Wanted::default(),
             namespaces: Shelf::default(),
             stateful_sets: Shelf::default(),
             services: Shelf::default(),
@@ -309,12 +315,14 @@ impl Sink<LeaderWorkerSet> for Sets {
     fn put(&mut self, mut set: LeaderWorkerSet) {
         set.metadata.managed_fields = None;
         let due = SetRef::from_obj(&set);
+        self.caches.wanted.put(&set);
         self.writer.apply_watcher_event(&Event::Apply(set));
         self.caches.make_due(due);
     }
 
     fn take(&mut self, namespace: &str, name: &str) {
         let gone = SetRef::new(name).within(namespace);
+        self.caches.wanted.take(namespace, name);
         if let Some(set) = self.caches.sets.get(&gone) {
             self.writer.apply_watcher_event(&Event::Delete((*set).clone()));
         }

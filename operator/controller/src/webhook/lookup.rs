@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
+use muster_core::admission::guard::{Keepers, Rules};
 use muster_core::gang::Provider;
 use muster_core::placement::effects::Effects;
 
@@ -26,6 +27,15 @@ pub(crate) trait Lookup: Send + Sync + 'static {
 
     /// The sets of a namespace that the cache has.
     fn sets(&self, namespace: &str) -> Vec<Arc<LeaderWorkerSet>>;
+
+    /// How domains that sets want for themselves are guarded.
+    fn guard(&self) -> Rules;
+
+    /// All sets that want domains for themselves, if the cache has them.
+    fn keepers(&self) -> Option<Arc<Keepers>>;
+
+    /// The same as the API server has it now, at least for the sets that a pod of `namespace` has to keep out of the way of.
+    fn fetch_keepers(&self, namespace: &str) -> impl Future<Output = anyhow::Result<Arc<Keepers>>> + Send;
 
     /// Whether some node has this label. `None` while no node is known.
     fn node_label_exists(&self, key: &str) -> Option<bool>;

@@ -13,6 +13,8 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use muster_api::LeaderWorkerSet;
 use muster_core::admission::Defaults;
+use muster_core::admission::guard::{Keepers, Mode, Rules, Wish};
+use muster_core::cluster::Scope;
 use muster_core::gang::Provider;
 use muster_core::placement::effects::Effects;
 use rstest::rstest;
@@ -69,6 +71,20 @@ impl Lookup for Cluster {
 
     fn sets(&self, _: &str) -> Vec<Arc<LeaderWorkerSet>> {
         ["live", "live-5"].map(|name| set_with(name, json!({}))).into()
+    }
+
+    fn guard(&self) -> Rules {
+        Rules { mode: Mode::None, scope: Scope::Namespace }
+    }
+
+    fn keepers(&self) -> Option<Arc<Keepers>> {
+        None
+    }
+
+    async fn fetch_keepers(&self, namespace: &str) -> anyhow::Result<Arc<Keepers>> {
+        let mut keepers = Keepers::default();
+        keepers.put(namespace, "new", Wish { groups: Some("rack".to_owned()), subgroups: None });
+        Ok(Arc::new(keepers))
     }
 
     fn node_label_exists(&self, key: &str) -> Option<bool> {
@@ -256,17 +272,17 @@ async fn a_set_that_has_all_defaults_gets_no_patch() {
 }
 
 #[tokio::test]
-async fn a_new_set_in_a_queue_asks_kueue_for_the_domains_that_it_wants_and_an_old_one_is_left_alone() {
+async fn a_new_set_in_a_queue_asks_kueue_for_domains_if_it_says_so_and_an_old_one_is_left_alone() {
     let mut object = set("s");
     object["metadata"]["labels"] = json!({"kueue.x-k8s.io/queue-name": "team"});
-    object["metadata"]["annotations"] = json!({"leaderworkerset.sigs.k8s.io/exclusive-topology": "example.com/rack"});
+    object["metadata"]["annotations"] =
+        json!({"leaderworkerset.sigs.k8s.io/exclusive-topology": "example.com/rack", "muster.dev/kueue-topology": "true"});
     let mut connection = start().connect().await;
     let response = connection.review(MUTATE_SET, &review("CREATE", &object, &Value::Null)).await;
     let translated = patched(&object, &response);
     let annotations = |set: &Value| set["spec"]["leaderWorkerTemplate"]["workerTemplate"]["metadata"]["annotations"].clone();
     assert_eq!(annotations(&translated), json!({"kueue.x-k8s.io/podset-required-topology": "example.com/rack"}));
-    let expected = "Kueue places the groups of a set that has a queue: each goes into one domain of example.com/rack, which other groups \
-                    may share";
+    let expected = "Kueue chooses the nodes of the set's groups: each goes into one domain of example.com/rack, which other groups may share";
     assert_eq!(response["warnings"], json!([expected]));
     let response = connection.review(MUTATE_SET, &review("UPDATE", &object, &translated)).await;
     assert_eq!(annotations(&patched(&object, &response)), annotations(&translated));
@@ -338,6 +354,17 @@ async fn leaders_are_gated_when_their_set_is_placed(#[case] set: &str, #[case] g
 }
 
 #[tokio::test]
+async fn pods_that_ask_for_no_domain_keep_out_of_the_exclusive_sets() {
+    let mut connection = start().connect().await;
+    let new = json!(["new"]);
+    for (object, kept_out) in [(leader("plain"), &new), (worker("plain", "u"), &new), (leader("new"), &Value::Null)] {
+        let pod = patched(&object, &connection.review(MUTATE_POD, &review("CREATE", &object, &Value::Null)).await);
+        let terms = &pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+        assert_eq!(terms[0]["labelSelector"]["matchExpressions"][0]["values"], *kept_out, "{object}");
+    }
+}
+
+#[tokio::test]
 async fn a_leader_that_outlives_its_exclusive_set_gets_no_place_of_the_schedulers() {
     let mut object = leader("gone");
     object["metadata"]["annotations"]["leaderworkerset.sigs.k8s.io/exclusive-topology"] = json!("rack");
@@ -375,10 +402,11 @@ async fn pods_join_gangs_of_kube_scheduler_by_name(
 #[tokio::test]
 async fn when_the_leader_cannot_be_looked_up_its_worker_is_refused_for_now() {
     let mut connection = start_in(Cluster { gangs: Some(Provider::Kubernetes) }).connect().await;
-    let response = connection.review(MUTATE_POD, &review("CREATE", &worker("broken", "u"), &Value::Null)).await;
+    let mut object = worker("plain", "u");
+    object["metadata"]["annotations"]["leaderworkerset.sigs.k8s.io/leader-name"] = json!("broken-0");
+    let response = connection.review(MUTATE_POD, &review("CREATE", &object, &Value::Null)).await;
     assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(500)));
-    let message = "finding out which PodGroup the pod's leader belongs to: connection refused";
-    assert_eq!(response["status"]["message"], message);
+    assert_eq!(response["status"]["message"], "finding out which PodGroup the pod's leader belongs to: connection refused");
 }
 
 #[tokio::test]
@@ -393,8 +421,7 @@ async fn a_pod_that_only_copied_the_label_passes_untouched() {
 async fn when_the_set_cannot_be_looked_up_the_leader_is_refused_for_now() {
     let response = start().connect().await.review(MUTATE_POD, &review("CREATE", &leader("broken"), &Value::Null)).await;
     assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(500)));
-    let message = "finding out whether the set is placed by Muster: connection refused";
-    assert_eq!(response["status"]["message"], message);
+    assert_eq!(response["status"]["message"], "looking for the pod's set: connection refused");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::environment::{self, GroupEnvironment};
 use super::gang::Gang;
+use super::guard::{self, Guard};
 use super::{effects, gang, identity, subgroups, tpu};
 use crate::placement::effects::Effects;
 
@@ -29,6 +30,8 @@ pub struct PodContext<'a> {
     pub gang: Gang<'a>,
     /// What the set's placement policy gives a new leader.
     pub effects: &'a Effects,
+    /// How the pod and others keep out of each other's domains.
+    pub guard: &'a Guard,
 }
 
 /// What became of the pod.
@@ -225,6 +228,7 @@ pub fn mutate(pod: &mut Value, context: &PodContext<'_>) -> Result<Outcome, Admi
         group_size,
         worker_index: text(pod.label(label::WORKER_INDEX)),
     };
+    guard::protect(&mut pod, context.namespace, leader, context.guard)?;
     gang::join(&mut pod, &set, leader, context.gang)?;
     tpu::inject(&mut pod, &member, size)?;
     environment::inject(&mut pod, &group)?;

@@ -1,4 +1,4 @@
-//! Sets in a queue of Kueue's that ask for exclusive placement.
+//! Sets in a queue of Kueue's that ask for exclusive placement, and whose nodes Kueue chooses.
 
 use k8s_openapi::jiff::Timestamp;
 use muster_api::conditions::{EXCLUSIVITY_LOST, event};
@@ -15,7 +15,10 @@ pub(super) fn report(set: &LeaderWorkerSet, status: &mut LeaderWorkerSetStatus, 
     let own = Own {
         type_: EXCLUSIVITY_LOST,
         bad: text.map(|text| ("PlacedByKueue", text)),
-        good: ("NotPlacedByKueue", "Kueue does not place the set's groups, or the set does not ask for exclusive placement"),
+        good: (
+            "NotPlacedByKueue",
+            "Kueue does not choose the nodes of the set's groups, or the set does not ask for exclusive placement",
+        ),
     };
     own.report(set, status, told, plan, now);
 }
@@ -27,6 +30,8 @@ mod tests {
 
     fn set(labels: &str) -> LeaderWorkerSet {
         testing::set(|set| {
+            let asks = serde_json::json!({ "kueue.x-k8s.io/podset-required-topology": "example.com/rack" });
+            set["spec"]["leaderWorkerTemplate"]["workerTemplate"]["metadata"]["annotations"] = asks;
             set["metadata"]["labels"][labels] = "team".into();
             set["metadata"]["annotations"]["leaderworkerset.sigs.k8s.io/exclusive-topology"] = "example.com/rack".into();
         })

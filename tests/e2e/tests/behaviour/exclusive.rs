@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use muster_cluster::{Cluster, POOL, eventually};
 use muster_e2e::{
     PATIENCE, Set, Site, await_condition, await_groups, await_ready, condition, domains, get, leaders, objects_of, pods,
+    unschedulable,
 };
 use serde_json::{Value, json};
 
@@ -219,4 +220,42 @@ async fn two_namespaces_may_share_a_domain() -> Result<()> {
     await_ready(&there, "vllm").await?;
     assert_eq!(domains(&there, "vllm", &key).await?, only);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_set_that_asks_for_nothing_keeps_out_of_an_exclusive_domain_with_room_to_spare() -> Result<()> {
+    let mut site = Site::new("spare").await?;
+    site.pool("a", 2).await?;
+    let key = site.key().to_owned();
+    site.apply(&Set::new("alone").groups(1, 2).on(&site, 4).exclusive(&key).manifest()).await?;
+    await_ready(&site, "alone").await?;
+    each_group_alone(&site, "alone", &key, 1).await?;
+
+    let plain = Set::new("plain").groups(1, 2).on(&site, 1).manifest();
+    site.apply(&plain).await?;
+    let term = json!({
+        "labelSelector": { "matchExpressions": [
+            { "key": "leaderworkerset.sigs.k8s.io/name", "operator": "In", "values": ["alone"] },
+            { "key": "leaderworkerset.sigs.k8s.io/group-key", "operator": "Exists" },
+        ] },
+        "topologyKey": key,
+    });
+    let only = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+    eventually(PATIENCE, || async {
+        let pods = pods(&site, "plain").await?;
+        ensure!(pods.len() == 2 && pods.values().all(unschedulable), "{pods:#?}");
+        for (name, pod) in pods {
+            let affinity = serde_json::to_value(pod.spec.and_then(|spec| spec.affinity))?;
+            ensure!(affinity == only, "{name}: {affinity:#}");
+        }
+        Ok(())
+    })
+    .await?;
+    // It is the namespace that is kept out: another one's groups may come.
+    let there = Cluster::shared().await.namespace("spare-there").await?;
+    there.apply(&plain).await?;
+    await_ready(&there, "plain").await?;
+
+    site.kubectl(&["delete", "leaderworkerset", "alone"]).await?;
+    await_ready(&site, "plain").await.map(drop)
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use muster_api::LeaderWorkerSet;
 use muster_cluster::{Cluster, Namespace, eventually};
-use muster_e2e::{PATIENCE, Set, await_condition, await_ready, get, of_set, pods};
+use muster_e2e::{PATIENCE, Set, await_condition, await_ready, condition, get, of_set, pods};
 use serde_json::json;
 
 const QUEUE: &str = "kueue.x-k8s.io/queue-name";
@@ -74,6 +74,18 @@ async fn a_group_in_a_queue_of_kueues_is_complete_before_kueue_admits_it() -> Re
     await_ready(&namespace, "train").await.map(drop)
 }
 
+/// What upstream writes on the leader of a group with this key that wants a node for itself.
+fn upstreams_terms(group: Option<&String>) -> serde_json::Value {
+    let (key, level) = ("leaderworkerset.sigs.k8s.io/group-key", "kubernetes.io/hostname");
+    let term = |expressions| json!([{ "labelSelector": { "matchExpressions": expressions }, "topologyKey": level }]);
+    let with = json!([{ "key": key, "operator": "In", "values": [group] }]);
+    let away = json!([{ "key": key, "operator": "Exists" }, { "key": key, "operator": "NotIn", "values": [group] }]);
+    json!({
+        "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": term(with) },
+        "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": term(away) },
+    })
+}
+
 #[tokio::test]
 async fn muster_never_gates_or_places_what_kueue_does() -> Result<()> {
     let namespace = Cluster::shared().await.namespace("kueue").await?;
@@ -84,6 +96,9 @@ async fn muster_never_gates_or_places_what_kueue_does() -> Result<()> {
     namespace.apply(&set.annotated("muster.dev/placement-policy", "node-pool").manifest()).await?;
     let leader = &await_pods(&namespace, "train", &["train-0"]).await?["train-0"];
     assert_eq!(gates(leader), [GATE]);
+    // The scheduler keeps the group's domain, by the terms that upstream writes.
+    let group = leader.metadata.labels.as_ref().and_then(|labels| labels.get("leaderworkerset.sigs.k8s.io/group-key"));
+    assert_eq!(serde_json::to_value(leader.spec.as_ref().and_then(|spec| spec.affinity.as_ref()))?, upstreams_terms(group));
     admit(&namespace, &["train-0"]).await?;
     // As with upstream, its worker follows the leader to where the scheduler has put it.
     let pods = await_pods(&namespace, "train", &["train-0", "train-0-1"]).await?;
@@ -92,6 +107,8 @@ async fn muster_never_gates_or_places_what_kueue_does() -> Result<()> {
     assert_eq!(selector.get("kubernetes.io/hostname"), node.as_ref());
     admit(&namespace, &["train-0-1"]).await?;
     await_ready(&namespace, "train").await?;
+    let lost = condition(&get(&namespace, "train").await?, "ExclusivityLost");
+    assert!(lost.is_none(), "{lost:?}");
     for (name, pod) in pods {
         let annotations = pod.metadata.annotations.unwrap_or_default();
         assert!(!annotations.contains_key("muster.dev/placement"), "{name}: {annotations:?}");
@@ -100,9 +117,10 @@ async fn muster_never_gates_or_places_what_kueue_does() -> Result<()> {
 }
 
 #[tokio::test]
-async fn kueue_is_asked_for_the_domains_that_a_set_wants_for_itself_and_the_set_says_what_that_is_not() -> Result<()> {
+async fn kueue_is_asked_for_domains_if_a_set_wants_that_and_the_set_says_what_that_is_not() -> Result<()> {
     let namespace = Cluster::shared().await.namespace("kueue").await?;
     let set = in_a_queue(Set::new("train").groups(1, 3)).exclusive("kubernetes.io/hostname");
+    let set = set.annotated("muster.dev/kueue-topology", "true");
     namespace.apply(&set.manifest()).await?;
     // Kueue reads the templates of the set, and counts the pods of the group: no worker waits for its leader to be bound.
     let live = get(&namespace, "train").await?;
@@ -120,8 +138,8 @@ async fn kueue_is_asked_for_the_domains_that_a_set_wants_for_itself_and_the_set_
         assert_eq!(pod.metadata.annotations.unwrap_or_default()[REQUIRED], "kubernetes.io/hostname", "{name}");
     }
     let lost = await_condition(&namespace, "train", "ExclusivityLost", "True").await?;
-    let expected = "Kueue places the groups of a set that has a queue: each goes into one domain of kubernetes.io/hostname, which other \
-                    groups may share";
+    let expected = "Kueue chooses the nodes of the set's groups: each goes into one domain of kubernetes.io/hostname, which other groups \
+                    may share";
     assert_eq!(lost.message, expected);
     admit(&namespace, &names).await?;
     let before = await_ready(&namespace, "train").await?;

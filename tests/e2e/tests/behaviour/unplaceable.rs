@@ -4,14 +4,8 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use muster_cluster::{Fleet, PodBuilder, RACK, eventually};
-use muster_e2e::{PATIENCE, Set, Site, await_condition, await_ready, domains, leaders, pods};
+use muster_e2e::{PATIENCE, Set, Site, await_condition, await_ready, domains, leaders, pods, unschedulable};
 use serde_json::{Value, json};
-
-fn unschedulable(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut scheduled = conditions.filter(|condition| condition.type_ == "PodScheduled");
-    scheduled.any(|condition| condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable"))
-}
 
 #[tokio::test]
 async fn an_autoscaler_sees_a_pending_leader_and_its_new_pool_gets_the_whole_group() -> Result<()> {

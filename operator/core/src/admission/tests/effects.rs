@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{admit, leader, worker};
-use crate::admission::{AdmissionError, Gang, Outcome, Placement, PodContext, mutate};
+use crate::admission::{AdmissionError, Gang, Guard, Outcome, Placement, PodContext, mutate};
 use crate::placement::effects::{Effect, Effects, Stage};
 
 fn tpu_effects() -> Effects {
@@ -18,7 +18,10 @@ fn tpu_effects() -> Effects {
 }
 
 fn admit_gated(pod: &mut Value, effects: &Effects) -> Result<Outcome, AdmissionError> {
-    mutate(pod, &PodContext { namespace: "default", placement: Placement::Gate, gang: Gang::None, effects })
+    mutate(
+        pod,
+        &PodContext { namespace: "default", placement: Placement::Gate, gang: Gang::None, effects, guard: &Guard::default() },
+    )
 }
 
 fn instructed(name: &str, instructions: &Value) -> Value {
@@ -66,7 +69,13 @@ fn what_the_author_has_set_stays() {
 #[test]
 fn a_leader_that_nobody_places_gets_nothing() {
     let mut pod = leader("set-1");
-    let context = PodContext { namespace: "default", placement: Placement::None, gang: Gang::None, effects: &tpu_effects() };
+    let context = PodContext {
+        namespace: "default",
+        placement: Placement::None,
+        gang: Gang::None,
+        effects: &tpu_effects(),
+        guard: &Guard::default(),
+    };
     mutate(&mut pod, &context).unwrap();
     assert_eq!(pod["spec"].get("tolerations"), None);
     assert_eq!(pod["metadata"]["annotations"].get("muster.dev/effects"), None);

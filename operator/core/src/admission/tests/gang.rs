@@ -2,12 +2,21 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{leader, worker};
-use crate::admission::{Gang, Placement, PodContext, mutate};
+use crate::admission::{Gang, Guard, Placement, PodContext, mutate};
 use crate::placement::effects::Effects;
 
 fn admitted(mut pod: Value, gang: Gang<'_>) -> Value {
-    mutate(&mut pod, &PodContext { namespace: "default", placement: Placement::None, gang, effects: &Effects::default() })
-        .unwrap();
+    mutate(
+        &mut pod,
+        &PodContext {
+            namespace: "default",
+            placement: Placement::None,
+            gang,
+            effects: &Effects::default(),
+            guard: &Guard::default(),
+        },
+    )
+    .unwrap();
     pod
 }
 

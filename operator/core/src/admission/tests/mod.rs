@@ -3,6 +3,7 @@
 mod choice;
 mod effects;
 mod gang;
+mod guard;
 mod multislice;
 mod pods;
 mod properties;
@@ -14,7 +15,7 @@ mod tpu_properties;
 
 use serde_json::{Value, json};
 
-use super::{AdmissionError, Gang, Outcome, Placement, PodContext, mutate};
+use super::{AdmissionError, Gang, Guard, Outcome, Placement, PodContext, mutate};
 use crate::placement::effects::Effects;
 
 /// A leader as the StatefulSet controller creates it from a template of a set named `set`.
@@ -64,7 +65,16 @@ fn annotate(pod: &mut Value, key: &str, value: &str) {
 
 /// Admits a pod of a set that somebody else places.
 fn admit(pod: &mut Value) -> Result<Outcome, AdmissionError> {
-    mutate(pod, &PodContext { namespace: "default", placement: Placement::None, gang: Gang::None, effects: &Effects::default() })
+    mutate(
+        pod,
+        &PodContext {
+            namespace: "default",
+            placement: Placement::None,
+            gang: Gang::None,
+            effects: &Effects::default(),
+            guard: &Guard::default(),
+        },
+    )
 }
 
 /// A container that requests TPUs.

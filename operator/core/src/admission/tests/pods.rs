@@ -2,11 +2,20 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{admit, annotate, label, leader, worker};
-use crate::admission::{AdmissionError, Gang, Outcome, Placement, PodContext, mutate};
+use crate::admission::{AdmissionError, Gang, Guard, Outcome, Placement, PodContext, mutate};
 use crate::placement::effects::Effects;
 
 fn admit_gated(pod: &mut Value) -> Result<Outcome, AdmissionError> {
-    mutate(pod, &PodContext { namespace: "default", placement: Placement::Gate, gang: Gang::None, effects: &Effects::default() })
+    mutate(
+        pod,
+        &PodContext {
+            namespace: "default",
+            placement: Placement::Gate,
+            gang: Gang::None,
+            effects: &Effects::default(),
+            guard: &Guard::default(),
+        },
+    )
 }
 
 #[test]

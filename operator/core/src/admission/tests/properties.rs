@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{annotate, leader, worker};
-use crate::admission::{Gang, Outcome, Placement, PodContext, mutate};
+use crate::admission::{Gang, Guard, Outcome, Placement, PodContext, mutate};
 use crate::placement::effects::Effects;
 
 fn placement() -> impl Strategy<Value = Placement> {
@@ -48,7 +48,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn admitting_twice_is_admitting_once(mut pod in pods(), placement in placement(), gang in gang()) {
-        let context = PodContext { namespace: "ns", placement, gang, effects: &Effects::default() };
+        let context = PodContext { namespace: "ns", placement, gang, effects: &Effects::default(), guard: &Guard::default() };
         let outcome = mutate(&mut pod, &context).unwrap();
         let once = pod.clone();
         prop_assert_eq!(mutate(&mut pod, &context).unwrap(), outcome);
@@ -57,7 +57,7 @@ proptest! {
 
     #[test]
     fn fields_that_nobody_knows_survive(mut pod in pods(), placement in placement()) {
-        mutate(&mut pod, &PodContext { namespace: "ns", placement, gang: Gang::None, effects: &Effects::default() }).unwrap();
+        mutate(&mut pod, &PodContext { namespace: "ns", placement, gang: Gang::None, effects: &Effects::default(), guard: &Guard::default() }).unwrap();
         prop_assert_eq!(&pod["spec"]["fieldOfTheFuture"], &json!({"kept": true}));
         for container in pod["spec"]["containers"].as_array().unwrap() {
             prop_assert_eq!(&container["fieldOfTheFuture"], &json!([1]));
@@ -70,7 +70,7 @@ proptest! {
         pod["metadata"][part].as_object_mut().unwrap().remove(&format!("leaderworkerset.sigs.k8s.io/{key}"));
         pod["metadata"]["labels"].as_object_mut().unwrap().remove("leaderworkerset.sigs.k8s.io/worker-index");
         let before = serde_json::to_vec(&pod).unwrap();
-        prop_assert_eq!(mutate(&mut pod, &PodContext { namespace: "ns", placement, gang, effects: &Effects::default() }).unwrap(), Outcome::Foreign);
+        prop_assert_eq!(mutate(&mut pod, &PodContext { namespace: "ns", placement, gang, effects: &Effects::default(), guard: &Guard::default() }).unwrap(), Outcome::Foreign);
         prop_assert_eq!(serde_json::to_vec(&pod).unwrap(), before);
     }
 
@@ -78,7 +78,7 @@ proptest! {
     fn no_json_whatever_makes_admission_panic(labels in ".{0,8}", spec in ".{0,8}") {
         for mut pod in [json!(spec), json!([labels]), json!({"metadata": labels}), json!({"metadata": {"labels": [spec]}})] {
             let before = pod.clone();
-            let outcome = mutate(&mut pod, &PodContext { namespace: "ns", placement: Placement::Gate, gang: Gang::None, effects: &Effects::default() });
+            let outcome = mutate(&mut pod, &PodContext { namespace: "ns", placement: Placement::Gate, gang: Gang::None, effects: &Effects::default(), guard: &Guard::default() });
             prop_assert_eq!(outcome, Ok(Outcome::Foreign));
             prop_assert_eq!(pod, before);
         }

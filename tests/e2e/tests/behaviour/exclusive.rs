@@ -231,7 +231,10 @@ async fn a_set_that_asks_for_nothing_keeps_out_of_an_exclusive_domain_with_room_
     await_ready(&site, "alone").await?;
     each_group_alone(&site, "alone", &key, 1).await?;
 
-    let plain = Set::new("plain").groups(1, 2).on(&site, 1).manifest();
+    // Nodes of other tests may be open to it.
+    let here =
+        json!({ "spec": { "leaderWorkerTemplate": { "workerTemplate": { "spec": { "nodeSelector": { (&key): "a" } } } } } });
+    let plain = Set::new("plain").groups(1, 2).on(&site, 1).with(&here).manifest();
     site.apply(&plain).await?;
     let term = json!({
         "labelSelector": { "matchExpressions": [

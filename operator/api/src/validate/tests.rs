@@ -91,6 +91,13 @@ fn upstreams_rules_refuse_with_upstreams_texts(#[case] changes: &[(&str, Value)]
 }
 
 #[test]
+fn a_name_that_no_service_could_have_is_refused_first_with_upstreams_text() {
+    let name = "a".repeat(64);
+    let refused = refusals(&with(&[("/metadata/name", json!(name))]));
+    assert_eq!(refused[0], format!("metadata.name: Invalid value: \"{name}\": must be no more than 63 characters"));
+}
+
+#[test]
 fn a_budget_that_is_no_percent_is_refused_twice_as_upstream_does() {
     let path = format!("{UPDATE_PATH}.maxSurge: Invalid value: \"abc\"");
     let percent = "a valid percent string must be a numeric string followed by an ending '%' \
@@ -120,6 +127,14 @@ fn the_size_of_subgroups_stays(#[case] before: Value, #[case] after: Value, #[ca
     let refused = change_refusals(&with(&[(SUBGROUPS, before)]), &with(&[(SUBGROUPS, after)]));
     let expected: Vec<_> = expected.iter().map(|detail| format!("{SUBGROUP_PATH}: Invalid value: {detail}")).collect();
     assert_eq!(refused, expected);
+}
+
+#[test]
+fn whether_the_leader_is_in_a_subgroup_may_change() {
+    let of = |kind: &str| with(&[(SIZE, json!(5)), (SUBGROUPS, json!({"subGroupSize": 2, "subGroupPolicyType": kind}))]);
+    for (before, after) in [("LeaderWorker", "LeaderExcluded"), ("LeaderExcluded", "LeaderWorker")] {
+        assert_eq!(change_refusals(&of(before), &of(after)), Vec::<String>::new(), "from {before} to {after}");
+    }
 }
 
 #[test]

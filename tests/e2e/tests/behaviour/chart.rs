@@ -95,6 +95,57 @@ async fn the_manifests_without_helm_are_what_the_api_server_takes() -> Result<()
 }
 
 #[tokio::test]
+async fn the_api_server_asks_about_sets_and_group_members_and_about_nothing_else() -> Result<()> {
+    let cluster = Cluster::shared().await;
+    let sets = |name: &str, resource: &str, operations: Value, conditions: Value, failure_policy: &str| {
+        json!({
+            "name": name, "rules": [{ "apiGroups": ["leaderworkerset.x-k8s.io"], "apiVersions": ["v1"],
+                "resources": [resource], "operations": operations, "scope": "Namespaced" }],
+            "objectSelector": {}, "namespaceSelector": {}, "matchConditions": conditions, "failurePolicy": failure_policy,
+            "sideEffects": "None", "timeoutSeconds": 10,
+        })
+    };
+    let written = json!(["CREATE", "UPDATE"]);
+    let stays = json!(["is-not-being-deleted"]);
+    let pods = json!({
+        "name": "pod.mutate.muster.dev",
+        "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"], "scope": "Namespaced" }],
+        "objectSelector": { "matchExpressions": [{ "key": "leaderworkerset.sigs.k8s.io/name", "operator": "Exists" }] },
+        "namespaceSelector": {}, "matchConditions": ["is-a-group-member"], "failurePolicy": "Fail",
+        "sideEffects": "None", "timeoutSeconds": 10,
+    });
+    let expected = [
+        (
+            "mutatingwebhookconfiguration",
+            vec![sets("set.mutate.muster.dev", "leaderworkersets", written.clone(), stays.clone(), "Fail"), pods],
+        ),
+        (
+            "validatingwebhookconfiguration",
+            vec![
+                sets("set.validate.muster.dev", "leaderworkersets", written, stays, "Fail"),
+                sets("scale.validate.muster.dev", "leaderworkersets/scale", json!(["UPDATE"]), json!([]), "Ignore"),
+            ],
+        ),
+    ];
+    for (kind, webhooks) in expected {
+        let name = format!("{RELEASE}.{NAMESPACE}");
+        let stored: Value = serde_json::from_str(&cluster.kubectl(&["get", kind, &name, "-o", "json"]).await?)?;
+        let told = stored["webhooks"].as_array().into_iter().flatten().map(|webhook| {
+            let conditions = webhook["matchConditions"].as_array().into_iter().flatten();
+            let mut told = json!({ "matchConditions": conditions.map(|condition| &condition["name"]).collect::<Vec<_>>() });
+            for field in
+                ["name", "rules", "objectSelector", "namespaceSelector", "failurePolicy", "sideEffects", "timeoutSeconds"]
+            {
+                told[field] = webhook[field].clone();
+            }
+            told
+        });
+        assert_eq!(told.collect::<Vec<_>>(), webhooks, "{kind}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn members_of_the_namespace_may_edit_and_scale_sets() -> Result<()> {
     let namespace = Cluster::shared().await.namespace("roles").await?;
     for (user, role) in [("ed", "edit"), ("vi", "view")] {

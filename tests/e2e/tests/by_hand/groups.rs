@@ -94,6 +94,16 @@ async fn groups_move_to_services_of_their_own_and_back_as_they_are_replaced() {
     await_condition(&site, "serve", AVAILABLE, "True").await.unwrap();
     for (policy, service) in [("UniquePerReplica", "serve-0"), ("Shared", "serve")] {
         hands.patch(json!({ "networkConfig": { "subdomainPolicy": policy } })).await;
+        // Before the update began it stood at (0, 1), too.
+        eventually(PATIENCE, || async {
+            let spec = hands.stateful_set("serve").await?.spec.unwrap();
+            let annotations = spec.template.metadata.and_then(|metadata| metadata.annotations).unwrap_or_default();
+            let is_own = annotations.contains_key(&key("subdomainPolicy"));
+            anyhow::ensure!(is_own == (policy == "UniquePerReplica"), "the template is not {policy} yet");
+            Ok(())
+        })
+        .await
+        .unwrap();
         hands.rollout_is(0, 1).await;
         hands.replace_leader(0).await;
         assert_eq!(hands.workers(0).await.spec.unwrap().service_name.as_deref(), Some(service));

@@ -5,6 +5,7 @@
 mod groups;
 mod hands;
 mod rollout;
+mod upstreams;
 
 use muster_cluster::{Cluster, Controllers, Namespace, Setup};
 

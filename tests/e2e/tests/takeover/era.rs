@@ -184,7 +184,7 @@ pub(crate) async fn apply_leader_set(site: &Namespace, object: &Value) -> Result
     applied.with_context(|| format!("applying StatefulSet {name} as upstream"))
 }
 
-async fn create(site: &Namespace, object: &Value) -> Result<()> {
+pub(crate) async fn create(site: &Namespace, object: &Value) -> Result<()> {
     let text = object.to_string();
     let cluster = Cluster::shared().await;
     let args = ["--namespace", site.name(), "create", "-f", "-"];
@@ -204,7 +204,7 @@ pub(crate) async fn run(site: &Namespace, set: &Managed, revision: &str) -> Resu
     for group in 0..set.replicas() {
         create_group(site, set, group).await?;
     }
-    groups_ready(site, set).await?;
+    groups_ready(site, set, set.replicas()).await?;
     write_status(site, set).await
 }
 
@@ -240,10 +240,10 @@ pub(crate) async fn create_group(site: &Namespace, set: &Managed, group: i64) ->
     Ok(())
 }
 
-async fn groups_ready(site: &Namespace, set: &Managed) -> Result<()> {
+async fn groups_ready(site: &Namespace, set: &Managed, groups: i64) -> Result<()> {
     eventually(PATIENCE, || async {
         let pods = pods(site, set.name()).await?;
-        let wanted = usize::try_from(set.replicas() * set.size())?;
+        let wanted = usize::try_from(groups * set.size())?;
         let refused = site.events(&format!("{}-0", set.name())).await?;
         let waiting: Vec<_> = pods.iter().filter(|(_, pod)| !is_ready(pod)).map(|(name, pod)| (name, &pod.status)).collect();
         ensure!(
@@ -274,27 +274,36 @@ async fn write_status(site: &Namespace, set: &Managed) -> Result<()> {
     site.kubectl(&["patch", "lws", set.name(), "--subresource=status", "--type=merge", "-p", &status.to_string()]).await.map(drop)
 }
 
-/// A rolling update as upstream does it, down to `partition`.
+/// A rolling update as upstream does it, down to `partition`: first the surge, then group by group from the last.
 pub(crate) async fn update(site: &Namespace, set: &Managed, revision: &str, partition: i64) -> Result<()> {
     let stored: Value = serde_json::from_str(&site.kubectl(&["get", "lws", set.name(), "-o", "json"]).await?)?;
     let owner = owner_of(&stored);
     create(site, &set.revision(&owner, revision, 2)).await?;
-    apply_leader_set(site, &set.leader_set(&owner, revision, partition, set.replicas())).await?;
-    for group in partition..set.replicas() {
-        let name = format!("{}-{group}", set.name());
-        eventually(PATIENCE, || async {
-            let leader: Pod = site.api().get(&name).await?;
-            let now = &leader.labels()[&key("template-revision-hash")];
-            ensure!(now == revision && leader.metadata.deletion_timestamp.is_none(), "{name} is at {now}");
-            let workers = site.api::<StatefulSet>().get_opt(&name).await?;
-            ensure!(workers.is_none(), "the workers of the old {name} are still there");
-            Ok(())
-        })
-        .await?;
-        create_group(site, set, group).await?;
+    let groups = set.replicas() + set.surge();
+    for step in (partition..=set.replicas()).rev() {
+        apply_leader_set(site, &set.leader_set(&owner, revision, step, groups)).await?;
+        let replaced = if step == set.replicas() { step..groups } else { step..step + 1 };
+        for group in replaced {
+            leader_replaced(site, &format!("{}-{group}", set.name()), revision).await?;
+            create_group(site, set, group).await?;
+        }
+        groups_ready(site, set, groups).await?;
     }
-    groups_ready(site, set).await?;
     // Upstream counts only the groups from the partition on.
-    let status = json!({ "status": { "updatedReplicas": set.replicas() - partition, "observedGeneration": 2 } }).to_string();
-    site.kubectl(&["patch", "lws", set.name(), "--subresource=status", "--type=merge", "-p", &status]).await.map(drop)
+    let status = json!({ "status": {
+        "replicas": groups, "updatedReplicas": set.replicas() - partition, "observedGeneration": 2,
+    } });
+    site.kubectl(&["patch", "lws", set.name(), "--subresource=status", "--type=merge", "-p", &status.to_string()]).await.map(drop)
+}
+
+async fn leader_replaced(site: &Namespace, name: &str, revision: &str) -> Result<()> {
+    eventually(PATIENCE, || async {
+        let leader: Pod = site.api().get(name).await?;
+        let now = &leader.labels()[&key("template-revision-hash")];
+        ensure!(now == revision && leader.metadata.deletion_timestamp.is_none(), "{name} is at {now}");
+        let workers = site.api::<StatefulSet>().get_opt(name).await?;
+        ensure!(workers.is_none(), "the workers of the old {name} are still there");
+        Ok(())
+    })
+    .await
 }

@@ -3,6 +3,7 @@
 //! The cluster of this program is upstream's first: our operator is down and its webhooks are gone until it is installed over what is there.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up must fail")]
 
+mod at_work;
 mod era;
 mod sets;
 mod upstream;
@@ -91,23 +92,30 @@ async fn sets_of_upstream_are_taken_over_without_a_pod_noticing_and_can_be_given
     let ours = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
     cluster.kubectl(&["delete", ours, "muster.muster-system"]).await.unwrap();
 
-    let sets = sets::all(&site).await;
+    let resting = sets::at_rest(&site).await;
+    let busy = sets::at_work(&site);
+    let sets = [&resting[..], &busy[..]].concat();
     era::webhook(cluster, &site, &sets).await.unwrap();
     for set in &sets {
         era::run(&site, set, sets::REVISION).await.unwrap();
     }
     sets::half_updated(&site, &sets).await;
+    sets::revisions_astray(&site, &sets).await;
     era::webhook_gone(cluster, &site).await.unwrap();
 
-    let before = picture(&site, &sets).await.unwrap();
+    let before = picture(&site, &resting).await.unwrap();
+    let work = at_work::Work::before(&site).await;
     install_chart(cluster.plane(), &Cluster::values()).await.unwrap();
     cluster.operator().restart().await.unwrap();
+    work.is_done(&site).await;
     tokio::time::sleep(QUIET).await;
-    unchanged(&before, &picture(&site, &sets).await.unwrap());
+    unchanged(&before, &picture(&site, &resting).await.unwrap());
+    work.disturbed_nothing(&site).await;
     nothing_is_held_against_them(&site, &sets).await;
 
     rollout_scale_and_restart_work(&site).await;
     the_second_half_of_an_update_is_ours(&site).await;
+    a_canary_becomes_the_release(&site).await;
 
     cluster.operator().stop();
     cluster.kubectl(&["delete", ours, "muster.muster-system"]).await.unwrap();
@@ -167,6 +175,24 @@ async fn the_second_half_of_an_update_is_ours(site: &Site) {
     let mut now = uids(site, "halfway").await;
     now.retain(|name, _| name.starts_with("halfway-1"));
     assert_eq!(now, updated, "a group that upstream had updated was replaced");
+}
+
+/// A partition above all groups, which upstream kept a surge group at, is lifted.
+async fn a_canary_becomes_the_release(site: &Site) {
+    patch(site, "canary", json!({ "rolloutStrategy": { "rollingUpdateConfiguration": { "partition": 0 } } })).await;
+    eventually(PATIENCE, || async {
+        let pods = pods(site, "canary").await?;
+        let names: Vec<_> = pods.keys().map(String::as_str).collect();
+        ensure!(names == ["canary-0", "canary-0-1", "canary-1", "canary-1-1"], "{names:?}");
+        for (name, pod) in pods {
+            let revision = &pod.labels()[&key("template-revision-hash")];
+            ensure!(revision == sets::NEXT_REVISION, "{name} is at {revision}");
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    await_ready(site, "canary").await.unwrap();
 }
 
 /// Upstream comes back: what it applies and creates on its first reconcile changes nothing.

@@ -43,8 +43,8 @@ fn set(site: &Site, release: Release, name: &str, over: &Value) -> Managed {
     Managed { release, object }
 }
 
-/// Everything upstream runs here; ready to be created.
-pub(crate) async fn all(site: &Site) -> Vec<Managed> {
+/// Everything upstream leaves at rest here; ready to be created.
+pub(crate) async fn at_rest(site: &Site) -> Vec<Managed> {
     volumes(site, 8).await;
     let template = |part: Value| json!({ "spec": { "leaderWorkerTemplate": part } });
     let leader = json!({ "metadata": { "labels": { "part": "leader" } }, "spec": {
@@ -89,13 +89,24 @@ pub(crate) async fn all(site: &Site) -> Vec<Managed> {
                 "persistentVolumeClaimRetentionPolicy": { "whenDeleted": "Delete", "whenScaled": "Retain" },
             })),
         ),
-        set(
-            site,
-            Release::V0_10,
-            "halfway",
-            &json!({ "spec": { "rolloutStrategy": { "rollingUpdateConfiguration": { "partition": 1 } } } }),
-        ),
+        set(site, Release::V0_10, "halfway", &rollout(&json!({ "partition": 1 }))),
+        // Its author looks at one group of the new release beside all those of the old.
+        set(site, Release::V0_10, "canary", &rollout(&json!({ "partition": 2, "maxSurge": 1 }))),
     ]
+}
+
+/// What Muster has something to do about as soon as it comes: a rollout that upstream left half done, a set whose ControllerRevision is
+/// gone, and one that has two with the same key.
+pub(crate) fn at_work(site: &Site) -> [Managed; 3] {
+    [
+        set(site, Release::V0_10, "surging", &rollout(&json!({ "maxUnavailable": 0, "maxSurge": 1 }))),
+        set(site, Release::V0_10, "forgotten", &json!({})),
+        set(site, Release::V0_10, "twice", &json!({})),
+    ]
+}
+
+fn rollout(configuration: &Value) -> Value {
+    json!({ "spec": { "rolloutStrategy": { "rollingUpdateConfiguration": configuration } } })
 }
 
 /// Volumes for the claims of one set: nobody provisions any here.
@@ -112,12 +123,28 @@ async fn volumes(site: &Site, count: usize) {
     }
 }
 
-/// The author of `halfway` has changed its template, and upstream has brought the group above the partition up to date.
+/// The authors of some sets have changed their templates, and upstream has brought as many groups up to date as partition and time allowed.
 pub(crate) async fn half_updated(site: &Namespace, sets: &[Managed]) {
-    let mut halfway = sets.iter().find(|set| set.name() == "halfway").unwrap().clone();
-    let change =
-        json!({ "spec": { "leaderWorkerTemplate": { "workerTemplate": { "metadata": { "labels": { "release": "2" } } } } } });
-    merge(&mut halfway.object, &change);
-    site.kubectl(&["patch", "lws", "halfway", "--type=merge", "-p", &change.to_string()]).await.unwrap();
-    era::update(site, &halfway, NEXT_REVISION, 1).await.unwrap();
+    for (name, partition) in [("halfway", 1), ("canary", 2), ("surging", 1)] {
+        let mut set = sets.iter().find(|set| set.name() == name).unwrap().clone();
+        let labels = json!({ "metadata": { "labels": { "release": "2" } } });
+        let change = json!({ "spec": { "leaderWorkerTemplate": { "workerTemplate": labels } } });
+        merge(&mut set.object, &change);
+        site.kubectl(&["patch", "lws", name, "--type=merge", "-p", &change.to_string()]).await.unwrap();
+        era::update(site, &set, NEXT_REVISION, partition).await.unwrap();
+    }
+}
+
+/// Somebody has deleted the ControllerRevision of `forgotten`, and `twice` has a second one with the same key: a newer one is what its
+/// groups are made from, an older one says something else.
+pub(crate) async fn revisions_astray(site: &Namespace, sets: &[Managed]) {
+    site.kubectl(&["delete", "controllerrevision", &format!("forgotten-{REVISION}-1")]).await.unwrap();
+    let twice = sets.iter().find(|set| set.name() == "twice").unwrap();
+    let stored: Value = serde_json::from_str(&site.kubectl(&["get", "lws", "twice", "-o", "json"]).await.unwrap()).unwrap();
+    let owner = era::owner_of(&stored);
+    site.kubectl(&["delete", "controllerrevision", &format!("twice-{REVISION}-1")]).await.unwrap();
+    let mut older = twice.clone();
+    merge(&mut older.object, &json!({ "spec": { "leaderWorkerTemplate": { "size": 4 } } }));
+    era::create(site, &older.revision(&owner, REVISION, 1)).await.unwrap();
+    era::create(site, &twice.revision(&owner, REVISION, 2)).await.unwrap();
 }

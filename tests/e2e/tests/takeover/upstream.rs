@@ -38,6 +38,10 @@ impl Managed {
         self.object["spec"]["replicas"].as_i64().unwrap_or(1)
     }
 
+    pub(crate) fn surge(&self) -> i64 {
+        self.object["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["maxSurge"].as_i64().unwrap_or(0)
+    }
+
     pub(crate) fn size(&self) -> i64 {
         self.template()["size"].as_i64().unwrap_or(1)
     }
@@ -100,7 +104,7 @@ impl Managed {
             lay(&mut template, "annotations", json!({ key("subdomainPolicy"): "UniquePerReplica" }).as_object());
         }
         let rollout = &self.object["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"];
-        let budget = rollout["maxUnavailable"].as_i64().unwrap_or(1) + rollout["maxSurge"].as_i64().unwrap_or(0);
+        let budget = rollout["maxUnavailable"].as_i64().unwrap_or(1) + self.surge();
         let mut object = json!({
             "apiVersion": "apps/v1",
             "kind": "StatefulSet",

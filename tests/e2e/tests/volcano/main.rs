@@ -3,6 +3,7 @@
 
 mod absent;
 mod objects;
+mod takeover;
 
 use std::path::Path;
 
@@ -21,9 +22,13 @@ async fn bare_cluster() -> &'static Cluster {
     Cluster::shared_as(|| Setup { values, ..Setup::default() }).await
 }
 
-/// The cluster with Volcano's CRD, which is installed while sets are waiting for it.
+/// The cluster with Volcano's CRD, which is installed while sets are waiting for it. What stops the operator comes before all else.
 async fn cluster() -> &'static Cluster {
-    INSTALLED.get_or_init(|| async { absent::sets_wait_for_volcano().await.unwrap() }).await;
+    let first = || async {
+        absent::sets_wait_for_volcano().await.unwrap();
+        takeover::pod_groups_of_upstream_are_kept().await.unwrap();
+    };
+    INSTALLED.get_or_init(first).await;
     bare_cluster().await
 }
 

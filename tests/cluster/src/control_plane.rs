@@ -219,6 +219,8 @@ impl ControlPlane {
             format!("--service-account-signing-key-file={}", cert("service-accounts.key")),
             "--service-cluster-ip-range=10.0.0.0/16".into(),
             "--authorization-mode=RBAC".into(),
+            // Off by default, and on in some distributions: whoever names an owner must be allowed to hold up its deletion.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".into(),
             "--allow-privileged=true".into(),
             // One machine's worth of load comes from few users; sharing it out fairly only slows tests down.
             "--enable-priority-and-fairness=false".into(),

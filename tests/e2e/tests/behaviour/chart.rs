@@ -167,6 +167,29 @@ async fn members_of_the_namespace_may_edit_and_scale_sets() -> Result<()> {
     Ok(())
 }
 
+/// The operator writes such owners all the time, and the cluster of the tests asks for the right to do so.
+#[tokio::test]
+async fn only_those_who_may_set_finalizers_of_a_set_can_hold_up_its_deletion() -> Result<()> {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("owners").await?;
+    namespace.apply(&Set::new("vllm").groups(0, 1).manifest()).await?;
+    let uid = muster_e2e::get(&namespace, "vllm").await?.uid();
+    namespace.kubectl(&["create", "rolebinding", "edit", "--clusterrole=edit", "--user=ed"]).await?;
+    let create = async |block: bool| {
+        let owned = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "owned", "ownerReferences": [{
+            "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": "vllm", "uid": uid,
+            "blockOwnerDeletion": block,
+        }] } });
+        let args = ["--namespace", namespace.name(), "create", "--dry-run=server", "--as=ed", "-f", "-"];
+        cluster.kubectl_with(&args, &owned.to_string()).await
+    };
+    eventually(PATIENCE, || create(false)).await?;
+    let refused = create(true).await.map_err(|error| error.to_string());
+    let expected = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on";
+    assert!(refused.as_ref().is_err_and(|refused| refused.contains(expected)), "{refused:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_release_asks_for_nothing_that_its_account_may_not_do() -> Result<()> {
     let cluster = Cluster::shared().await;

@@ -77,6 +77,11 @@ pub fn mark(object: &mut Value) {
     object["metadata"]["annotations"][annotation::MADE_AS] = Value::String(mark);
 }
 
+/// Whether Muster made a worker StatefulSet.
+pub fn is_marked(live: &StatefulSet) -> bool {
+    live.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(annotation::MADE_AS))
+}
+
 /// Whether a live worker StatefulSet was edited since Muster made it exactly as `wanted` says: then every difference is drift. One
 /// that was never edited, that somebody else made, or that would be made differently today is not judged.
 pub fn may_be_edited(live: &StatefulSet, wanted: impl FnOnce() -> Option<Value>) -> Option<Value> {

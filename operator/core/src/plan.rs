@@ -91,11 +91,13 @@ pub enum Write {
         /// The generation that was looked at.
         generation: i64,
     },
-    /// Write down the workers of a complete group on its leader.
+    /// Write down the workers of a complete group.
     RecordMembers {
-        /// Leader pod name.
+        /// Where.
+        on: Register,
+        /// Name of the leader pod and of its worker StatefulSet.
         name: String,
-        /// Its UID, so that a successor of the same name is not meant.
+        /// The UID of that one of them, so that a successor of the same name is not meant.
         uid: String,
         /// The members.
         members: String,
@@ -153,6 +155,15 @@ pub enum Write {
         /// Object name.
         name: String,
     },
+}
+
+/// Where the members of a group are written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Register {
+    /// On its leader, which outlives its worker StatefulSet.
+    Leader,
+    /// On its worker StatefulSet: of a group that upstream made, because a takeover changes no pod.
+    WorkerSet,
 }
 
 /// An event on the set.
@@ -362,7 +373,8 @@ impl fmt::Display for Write {
             Self::RelabelWorkerSet { name, .. } => write!(f, "label worker StatefulSet {name}"),
             Self::DeleteWorkerSet { name, .. } => write!(f, "delete worker StatefulSet {name} of a former leader"),
             Self::RestoreWorkerSet { object, .. } => write!(f, "restore worker StatefulSet {}", object_name(object)),
-            Self::RecordMembers { name, .. } => write!(f, "record the workers of leader {name}"),
+            Self::RecordMembers { on: Register::Leader, name, .. } => write!(f, "record the workers of leader {name}"),
+            Self::RecordMembers { on: Register::WorkerSet, name, .. } => write!(f, "record the workers of StatefulSet {name}"),
             Self::CreatePodGroup(object) => write!(f, "create PodGroup {}", object_name(object)),
             Self::RepairPodGroup { name, .. } => write!(f, "repair PodGroup {name}"),
             Self::RecordRestarts { name, .. } => write!(f, "record the restarts of groups on StatefulSet {name}"),

@@ -2,7 +2,7 @@
 //!
 //! The rules are upstream's (`reference` §2.6); the way a lost member is noticed is not. Upstream reacts to the deletion of a pod it
 //! still sees, and misses one that its StatefulSet has replaced by then (upstream #998): the group is left half old, half new.
-//! Here the workers of a group are written on its leader as soon as they run, and a group whose workers are others than those
+//! Here the workers of a group are written on its leader (or its worker StatefulSet, if upstream made it) as soon as they run, and a group whose workers are others than those
 //! starts over, however they were lost and whoever was looking. A worker that never ran leaves nothing half done.
 
 use std::collections::BTreeMap;
@@ -12,8 +12,10 @@ use muster_api::LeaderWorkerSet;
 use muster_api::leader_worker_set::RestartPolicyType;
 use muster_api::names::annotation;
 
+use crate::drift;
 use crate::observed::Group;
 use crate::owner::{controller, is_controlled_by};
+use crate::plan::Register;
 use crate::pods;
 use crate::status::size_of;
 use crate::trouble;
@@ -59,7 +61,7 @@ pub fn judge(set: &LeaderWorkerSet, group: &Group<'_>) -> Verdict {
     {
         return Verdict::StartOver(Loss { pod: pods::name(pod).to_owned(), why: trouble::loss(pod) });
     }
-    let known = pods::annotation(leader, annotation::MEMBERS).map(read).unwrap_or_default();
+    let known = written_down(group, leader).map(read).unwrap_or_default();
     if group.worker_set.is_none() {
         // The workers that were there are gone with their StatefulSet, and a new one would make strangers to this leader.
         // Unless they were left behind on purpose (`--cascade=orphan`): the next StatefulSet takes those in as they are.
@@ -84,6 +86,25 @@ pub fn judge(set: &LeaderWorkerSet, group: &Group<'_>) -> Verdict {
         members.extend(worth_noting(set, group, leader, present));
     }
     if members == known { Verdict::Fine } else { Verdict::Remember(write(&members)) }
+}
+
+/// The members as they are written down, on the leader or on its worker StatefulSet.
+fn written_down<'a>(group: &Group<'a>, leader: &'a Pod) -> Option<&'a str> {
+    let workers = || group.worker_set.filter(|workers| is_controlled_by(&workers.metadata, leader.metadata.uid.as_deref()));
+    pods::annotation(leader, annotation::MEMBERS).or_else(|| {
+        let annotations = workers()?.metadata.annotations.as_ref()?;
+        annotations.get(annotation::MEMBERS).map(String::as_str)
+    })
+}
+
+/// Where the group's members are to be written down: the place, and the UID of the object.
+pub(crate) fn register<'a>(group: &Group<'a>, leader: &'a Pod) -> (Register, &'a str) {
+    let on_leader = || pods::annotation(leader, annotation::MEMBERS).is_some();
+    let adopted = group.worker_set.filter(|workers| !drift::is_marked(workers) && !on_leader());
+    match adopted.and_then(|workers| workers.metadata.uid.as_deref()) {
+        Some(uid) => (Register::WorkerSet, uid),
+        None => (Register::Leader, pods::uid(leader)),
+    }
 }
 
 /// Whether the set's restart policy ever takes a whole group.

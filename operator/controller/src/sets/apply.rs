@@ -12,7 +12,7 @@ use muster_api::names::{annotation, label};
 use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus};
 use muster_core::gang;
 use muster_core::owner::{controller, is_controlled_by};
-use muster_core::plan::{Note, Plan, Related, Step, Write};
+use muster_core::plan::{Note, Plan, Register, Related, Step, Write};
 use muster_core::revision::find;
 use muster_core::text::as_go_writes;
 use serde::de::DeserializeOwned;
@@ -132,7 +132,13 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
             Ok(true)
         }
         Write::DeleteService { name, uid } => delete(&Api::<Service>::namespaced(client(), namespace), name, &only(uid)).await,
-        Write::RecordMembers { name, uid, members } => {
+        Write::RecordMembers { on: Register::WorkerSet, name, uid, members } => {
+            let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
+            let patch = json!({ "metadata": { "uid": uid, "annotations": { annotation::MEMBERS: members } } });
+            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
+            Ok(true)
+        }
+        Write::RecordMembers { on: Register::Leader, name, uid, members } => {
             let api: Api<Pod> = Api::namespaced(client(), namespace);
             let patch = json!({ "metadata": { "uid": uid, "annotations": { annotation::MEMBERS: members } } });
             caches.put_pod(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);

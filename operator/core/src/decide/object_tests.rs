@@ -148,6 +148,40 @@ fn workers_are_of_the_revision_they_were_made_from_whatever_is_written_on_their_
 }
 
 #[test]
+fn members_of_a_group_that_upstream_made_are_written_on_its_worker_stateful_set() {
+    let set = set(|raw| raw["spec"]["leaderWorkerTemplate"]["size"] = json!(2));
+    let mut observed = standing(&set);
+    let workers_uid = "serve-0-workers";
+    let worker = json!({
+        "metadata": {
+            "name": "serve-0-1", "namespace": "team", "uid": "aaaaaaaa-1",
+            "labels": observed.pods["serve-0"].metadata.labels,
+            "ownerReferences": [
+                { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "serve-0", "uid": workers_uid, "controller": true },
+            ],
+        },
+        "status": { "phase": "Running" },
+    });
+    let mut worker = worker;
+    worker["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/worker-index"] = json!("1");
+    observed.pods.insert("serve-0-1".to_owned(), Arc::new(serde_json::from_value(worker.clone()).unwrap()));
+    assert_eq!(lines(&advised(&set, &observed, 1)), [APPLY, "record the workers of leader serve-0"]);
+
+    change(workers(&mut observed, "serve-0"), |raw| raw["metadata"]["annotations"] = json!({}));
+    let plan = advised(&set, &observed, 1);
+    assert_eq!(lines(&plan), [APPLY, "record the workers of StatefulSet serve-0"]);
+    let Write::RecordMembers { uid, members, .. } = &plan.steps[1].write else { panic!("{plan}") };
+    assert_eq!((uid.as_str(), members.as_str()), (workers_uid, "1=aaaaaaaa"));
+    // What is written there counts as if it stood on the leader.
+    change(workers(&mut observed, "serve-0"), |raw| raw["metadata"]["annotations"] = json!({ "muster.dev/members": members }));
+    assert_eq!(lines(&advised(&set, &observed, 1)), [APPLY]);
+    worker["metadata"]["uid"] = json!("bbbbbbbb-2");
+    observed.pods.insert("serve-0-1".to_owned(), Arc::new(serde_json::from_value(worker).unwrap()));
+    let lost = lines(&advised(&set, &observed, 1));
+    assert!(lost.contains(&"delete leader serve-0".to_owned()), "{lost:?}");
+}
+
+#[test]
 fn workers_of_a_former_leader_are_in_the_way_of_its_successor_and_go() {
     let set = set(|_| {});
     let mut observed = standing(&set);

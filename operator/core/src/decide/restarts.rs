@@ -96,8 +96,9 @@ fn lost(set: &LeaderWorkerSet, group: &Group<'_>, leader: &Pod, history: &Histor
         Verdict::StartOver(loss) => return Some(loss),
         Verdict::Fine => {}
         Verdict::Remember(members) => {
-            let (name, uid) = (pods::name(leader).to_owned(), pods::uid(leader).to_owned());
-            plan.push(Write::RecordMembers { name, uid, members }, None, None);
+            let (on, uid) = restart::register(group, leader);
+            let (name, uid) = (pods::name(leader).to_owned(), uid.to_owned());
+            plan.push(Write::RecordMembers { on, name, uid, members }, None, None);
         }
     }
     // A lost member that was replaced in the meantime leaves no trace but this: its group has failed, or was about to go when the

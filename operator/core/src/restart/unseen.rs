@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use muster_api::names::annotation;
 
 use super::Members;
+use crate::drift;
 use crate::observed::Group;
 use crate::pods;
 
@@ -29,8 +29,7 @@ pub(super) fn successor(group: &Group<'_>, leader: &Pod, known: &Members, presen
     let workers = group.worker_set?;
     // Ranks that are admitted one after another are made one after another. Upstream's groups may have had members replaced singly.
     let at_once = workers.metadata.generation == Some(1);
-    let ours = workers.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(annotation::MADE_AS));
-    let born = pods::created(&workers.metadata).filter(|born| at_once && ours && *born < since)?;
+    let born = pods::created(&workers.metadata).filter(|born| at_once && drift::is_marked(workers) && *born < since)?;
     let pod = |rank: &u32| group.workers.get(rank).copied();
     let all: Vec<&Pod> = present.keys().filter_map(pod).collect();
     let candidates = present.keys().filter(|rank| !known.contains_key(rank)).filter_map(pod);

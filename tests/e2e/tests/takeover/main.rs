@@ -25,7 +25,7 @@ use crate::upstream::{Managed, key};
 /// How long nothing may change after the operator has changed hands.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// What must not change, by kind and name: identity, generation, spec and labels.
+/// What must not change, by kind and name: identity, generation and spec, and nothing at all of pods.
 type Picture = BTreeMap<String, Value>;
 
 async fn picture(site: &Namespace, sets: &[Managed]) -> Result<Picture> {
@@ -36,7 +36,9 @@ async fn picture(site: &Namespace, sets: &[Managed]) -> Result<Picture> {
             picture.insert(format!("StatefulSet {name}"), told);
         }
         for (name, pod) in pods(site, set.name()).await? {
-            picture.insert(format!("Pod {name}"), json!({ "uid": pod.uid(), "spec": pod.spec, "labels": pod.labels() }));
+            // Not one write to any of them.
+            let told = json!({ "uid": pod.uid(), "resourceVersion": pod.resource_version(), "spec": pod.spec });
+            picture.insert(format!("Pod {name}"), told);
         }
         for (name, service) in of_set::<Service>(site, set.name()).await? {
             picture.insert(format!("Service {name}"), json!({ "uid": service.uid(), "spec": service.spec }));

@@ -16,3 +16,8 @@ pub fn controller_uid(object: &ObjectMeta) -> Option<&str> {
 pub fn is_controlled_by(object: &ObjectMeta, uid: Option<&str>) -> bool {
     controller_uid(object).is_some_and(|controller| Some(controller) == uid)
 }
+
+/// The UID of the object's controller, if that is a pod of this name: of the present one, or of one before it.
+pub fn pod_of_name<'a>(object: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    controller(object).filter(|owner| owner.kind == "Pod" && owner.name == name).map(|owner| owner.uid.as_str())
+}

@@ -12,7 +12,7 @@ use muster_api::{LeaderWorkerSet, LeaderWorkerSetStatus, conditions};
 use crate::advice::Admitted;
 use crate::decide::Restarts;
 use crate::observed::Group;
-use crate::owner::controller;
+use crate::owner::pod_of_name;
 use crate::placement::Reason;
 use crate::plan::Note;
 use crate::pods;
@@ -157,8 +157,8 @@ pub fn is_ready(group: &Group<'_>, set: &LeaderWorkerSet) -> bool {
 
 /// Whether the worker StatefulSet is that of the leader before this one, and about to go: new leader and old workers are no group.
 fn has_predecessors_workers(group: &Group<'_>, leader: &Pod) -> bool {
-    let maker = group.worker_set.and_then(|workers| controller(&workers.metadata));
-    maker.is_some_and(|maker| maker.kind == "Pod" && maker.name == pods::name(leader) && maker.uid != pods::uid(leader))
+    let maker = group.worker_set.and_then(|workers| pod_of_name(&workers.metadata, pods::name(leader)));
+    maker.is_some_and(|maker| maker != pods::uid(leader))
 }
 
 /// Leader and worker StatefulSet both carry the current revision.

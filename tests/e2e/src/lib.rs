@@ -16,6 +16,6 @@ pub use policy::{Policy, message, reason, verdict, verdicts};
 pub use set::Set;
 pub use site::{Site, TAINT};
 pub use watch::{
-    RECORD, await_condition, await_groups, await_ready, condition, decider, domains, get, leaders, objects_of, of_set, pods,
-    status_of, unschedulable,
+    RECORD, await_condition, await_groups, await_ready, await_unschedulable, condition, decider, domains, get, leaders,
+    objects_of, of_set, pods, status_of, unschedulable,
 };

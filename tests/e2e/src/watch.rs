@@ -44,6 +44,19 @@ pub fn unschedulable(pod: &Pod) -> bool {
     scheduled.any(|condition| condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable"))
 }
 
+/// Waits until the scheduler has looked for a node for a leader and found none, and returns the leader.
+///
+/// # Errors
+/// When it takes too long.
+pub async fn await_unschedulable(namespace: &Namespace, set: &str, leader: &str) -> Result<Pod> {
+    eventually(PATIENCE, || async {
+        let pod = leaders(namespace, set).await?.remove(leader).context("no leader")?;
+        ensure!(unschedulable(&pod), "the scheduler was not asked: {:?}", pod.status);
+        Ok(pod)
+    })
+    .await
+}
+
 /// Waits until a set's condition has this status (`True`, `False`), and returns the condition.
 ///
 /// # Errors

@@ -106,16 +106,9 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
             Ok(true)
         }
         Write::ScaleWorkerSet { name, replicas } => {
-            let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
-            let patch = json!({ "spec": { "replicas": replicas } });
-            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
-            Ok(true)
+            patch_stateful_set(cx, namespace, name, &json!({ "spec": { "replicas": replicas } })).await
         }
-        Write::RelabelWorkerSet { name, patch } => {
-            let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
-            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?);
-            Ok(true)
-        }
+        Write::RelabelWorkerSet { name, patch } => patch_stateful_set(cx, namespace, name, patch).await,
         Write::DeleteWorkerSet { name, uid, leader } => {
             // A cache of pods that lags behind must not cost a newer leader its workers.
             let leaders: Api<Pod> = Api::namespaced(client(), namespace);
@@ -133,10 +126,8 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
         }
         Write::DeleteService { name, uid } => delete(&Api::<Service>::namespaced(client(), namespace), name, &only(uid)).await,
         Write::RecordMembers { on: Register::WorkerSet, name, uid, members } => {
-            let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
             let patch = json!({ "metadata": { "uid": uid, "annotations": { annotation::MEMBERS: members } } });
-            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
-            Ok(true)
+            patch_stateful_set(cx, namespace, name, &patch).await
         }
         Write::RecordMembers { on: Register::Leader, name, uid, members } => {
             let api: Api<Pod> = Api::namespaced(client(), namespace);
@@ -163,10 +154,8 @@ async fn send(cx: &Context, set: &LeaderWorkerSet, write: &Write) -> kube::Resul
             Ok(true)
         }
         Write::RecordRestarts { name, history } => {
-            let api: Api<StatefulSet> = Api::namespaced(client(), namespace);
             let patch = json!({ "metadata": { "annotations": { annotation::RESTARTS: history } } });
-            caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?);
-            Ok(true)
+            patch_stateful_set(cx, namespace, name, &patch).await
         }
         Write::DeleteLeader { name, uid, resource_version } => {
             delete_leader(cx, namespace, name, uid, resource_version.clone()).await
@@ -214,6 +203,13 @@ where
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Merges a patch into a StatefulSet, and puts the answer into the cache.
+async fn patch_stateful_set(cx: &Context, namespace: &str, name: &str, patch: &Value) -> kube::Result<bool> {
+    let api: Api<StatefulSet> = Api::namespaced(cx.client.clone(), namespace);
+    cx.caches.put_stateful_set(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?);
+    Ok(true)
 }
 
 /// Deletes only this incarnation of an object.

@@ -11,7 +11,7 @@ use super::workers::template_of;
 use crate::advice::Placement;
 use crate::gang::{self, PodGroup, Provider};
 use crate::observed::Group;
-use crate::owner::{controller, is_controlled_by};
+use crate::owner::{is_controlled_by, pod_of_name};
 use crate::plan::{Note, Plan, Write};
 use crate::pods;
 use crate::record::{Standing, standing};
@@ -134,13 +134,9 @@ fn create_or_repair(inputs: &Inputs<'_>, leader: &Pod, wanted: Value, name: &str
             plan.push(write, Some(done), failed("repair"));
         }
         // The PodGroup of the leader's predecessor goes away by garbage collection; its deletion brings us back.
-        Some(existing) if is_of_a_pod(existing, leader_name) => {}
+        Some(existing) if pod_of_name(&existing.metadata, leader_name).is_some() => {}
         Some(existing) => plan.taken.push(foreign::object(api_version, "PodGroup", &existing.metadata)),
     }
-}
-
-fn is_of_a_pod(existing: &PodGroup, pod: &str) -> bool {
-    controller(&existing.metadata).is_some_and(|owner| owner.kind == "Pod" && owner.name == pod)
 }
 
 /// Deletes a leader that is not bound, and that can't be as it stands: which gang a pod belongs to is settled when it is created.

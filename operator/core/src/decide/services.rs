@@ -13,7 +13,7 @@ use super::{foreign, revisions};
 use crate::backend;
 use crate::drift::{self, ServiceDrift};
 use crate::observed::{Group, Observed};
-use crate::owner::{controller, is_controlled_by};
+use crate::owner::{is_controlled_by, pod_of_name};
 use crate::plan::{Note, Plan, Write};
 use crate::pods;
 
@@ -51,10 +51,7 @@ pub(super) fn of_group(
     let name = pods::name(leader);
     let live = observed.services.get(name).map(AsRef::as_ref);
     // One of the leader's predecessor goes away by garbage collection; its deletion brings us back.
-    let predecessors = |live: &Service| {
-        let owner = controller(&live.metadata).filter(|owner| owner.kind == "Pod" && owner.name == name);
-        owner.is_some_and(|owner| owner.uid != pods::uid(leader))
-    };
+    let predecessors = |live: &Service| pod_of_name(&live.metadata, name).is_some_and(|uid| uid != pods::uid(leader));
     if live.is_some_and(predecessors) {
         return;
     }

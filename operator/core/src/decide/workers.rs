@@ -12,7 +12,7 @@ use super::groups::Inputs;
 use super::{foreign, revisions};
 use crate::backend::Seat;
 use crate::observed::{Group, Observed};
-use crate::owner::{controller, is_controlled_by};
+use crate::owner::{is_controlled_by, pod_of_name};
 use crate::plan::{Note, Plan, Write};
 use crate::status::size_of;
 use crate::{backend, drift, pods, revision};
@@ -32,7 +32,7 @@ pub(super) fn ensure(inputs: &Inputs<'_>, group: &Group<'_>, leader: &Pod, seat:
             if !leaves {
                 keep(inputs, leader, existing, seat, admitted, plan);
             }
-        } else if !is_of_a_pod(existing, leader_name) {
+        } else if pod_of_name(&existing.metadata, leader_name).is_none() {
             plan.taken.push(foreign::object("apps/v1", "StatefulSet", &existing.metadata));
         } else if !leaves {
             // That of the leader's predecessor is in the way of the new group until it is gone, which brings us back. The garbage
@@ -104,10 +104,6 @@ fn keep(inputs: &Inputs<'_>, leader: &Pod, existing: &StatefulSet, seat: &Seat, 
         let generation = existing.metadata.generation.unwrap_or_default();
         plan.push(Write::RestoreWorkerSet { object, uid, generation }, Some(repaired("its spec is")), None);
     }
-}
-
-fn is_of_a_pod(existing: &StatefulSet, pod: &str) -> bool {
-    controller(&existing.metadata).is_some_and(|owner| owner.kind == "Pod" && owner.name == pod)
 }
 
 /// The set as it was when the leader was made. `None` when that revision isn't there (yet).

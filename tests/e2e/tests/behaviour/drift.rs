@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use muster_cluster::{Cluster, Namespace, eventually};
 use muster_e2e::{PATIENCE, Set, await_condition, await_ready, get, pods};
@@ -15,6 +15,15 @@ async fn uids(namespace: &Namespace, set: &str) -> Result<Vec<(String, String)>>
 /// A set whose pods restart one by one, so that only an edit's own consequences are seen.
 fn lenient(name: &str, groups: i32, size: i32) -> Set {
     Set::new(name).groups(groups, size).with(&json!({ "spec": { "leaderWorkerTemplate": { "restartPolicy": "None" } } }))
+}
+
+/// Waits until the workers of a group are written down on its leader.
+async fn await_members(namespace: &Namespace, leader: &str) -> Result<String> {
+    eventually(PATIENCE, || async {
+        let leader = namespace.api::<Pod>().get(leader).await?;
+        leader.annotations().get("muster.dev/members").cloned().context("its workers are not written down")
+    })
+    .await
 }
 
 #[tokio::test]
@@ -80,11 +89,7 @@ async fn stateful_sets_that_lose_the_name_of_their_set_get_it_back_and_nothing_r
     let namespace = Cluster::shared().await.namespace("drift").await?;
     namespace.apply(&Set::new("vllm").groups(2, 3).manifest()).await?;
     await_ready(&namespace, "vllm").await?;
-    let members = || async {
-        let leader = pods(&namespace, "vllm").await?.remove("vllm-0").context("no leader")?;
-        leader.annotations().get("muster.dev/members").cloned().context("its workers are not written down")
-    };
-    eventually(PATIENCE, members).await?;
+    await_members(&namespace, "vllm-0").await?;
     let before = uids(&namespace, "vllm").await?;
     let edit = r#"{"metadata": {"labels": {"leaderworkerset.sigs.k8s.io/name": null}}}"#;
     for name in ["vllm-0", "vllm"] {
@@ -107,11 +112,7 @@ async fn a_group_whose_worker_stateful_set_is_deleted_starts_over_as_a_whole() -
     let namespace = Cluster::shared().await.namespace("drift").await?;
     namespace.apply(&Set::new("vllm").groups(2, 3).manifest()).await?;
     await_ready(&namespace, "vllm").await?;
-    let recorded = || async {
-        let leader = pods(&namespace, "vllm").await?.remove("vllm-0").context("no leader")?;
-        leader.annotations().get("muster.dev/members").cloned().context("its workers are not written down")
-    };
-    eventually(PATIENCE, recorded).await?;
+    await_members(&namespace, "vllm-0").await?;
     let before = uids(&namespace, "vllm").await?;
     namespace.kubectl(&["delete", "statefulset", "vllm-0", "--wait=false"]).await?;
     eventually(PATIENCE, || async {

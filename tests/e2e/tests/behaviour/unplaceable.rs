@@ -1,10 +1,10 @@
 //! Groups that fit nowhere and are left to the scheduler, and groups that can't stay where they were put.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
-use muster_cluster::{Fleet, PodBuilder, RACK, eventually};
-use muster_e2e::{PATIENCE, Set, Site, await_condition, await_ready, domains, leaders, pods, unschedulable};
+use muster_cluster::{Fleet, PodBuilder, RACK};
+use muster_e2e::{Set, Site, await_condition, await_ready, await_unschedulable, domains, leaders, pods};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -13,12 +13,7 @@ async fn an_autoscaler_sees_a_pending_leader_and_its_new_pool_gets_the_whole_gro
     site.pool("small", 1).await?;
     let key = site.key().to_owned();
     site.apply(&Set::new("vllm").groups(1, 2).on(&site, 8).exclusive(&key).manifest()).await?;
-    let leader = eventually(PATIENCE, || async {
-        let leader = leaders(&site, "vllm").await?.remove("vllm-0").context("no leader")?;
-        ensure!(unschedulable(&leader), "the scheduler was not asked: {:?}", leader.status);
-        Ok(leader)
-    })
-    .await?;
+    let leader = await_unschedulable(&site, "vllm", "vllm-0").await?;
     // Out of `small`, where it would be bound and its worker never.
     let affinity = serde_json::to_value(leader.spec.as_ref().and_then(|spec| spec.affinity.as_ref()))?;
     let terms = json!([{ "matchExpressions": [
@@ -40,12 +35,7 @@ async fn a_leader_bound_where_its_group_has_no_room_is_placed_again() -> Result<
     let mut site = Site::new("too-small").await?;
     let key = site.key().to_owned();
     site.apply(&Set::new("vllm").groups(1, 2).on(&site, 8).exclusive(&key).manifest()).await?;
-    eventually(PATIENCE, || async {
-        let leader = leaders(&site, "vllm").await?.remove("vllm-0").context("no leader")?;
-        ensure!(unschedulable(&leader), "the scheduler was not asked: {:?}", leader.status);
-        Ok(())
-    })
-    .await?;
+    await_unschedulable(&site, "vllm", "vllm-0").await?;
     // The scheduler knows nothing of groups and takes the first pool that comes. Its leader has to leave it again.
     site.pool("small", 1).await?;
     site.pool("large", 2).await?;
@@ -62,12 +52,7 @@ async fn a_released_group_takes_a_domain_that_becomes_free() -> Result<()> {
     site.apply(&Set::new("first").groups(1, 2).on(&site, 8).exclusive(&key).manifest()).await?;
     await_ready(&site, "first").await?;
     site.apply(&Set::new("second").groups(1, 2).on(&site, 8).exclusive(&key).manifest()).await?;
-    eventually(PATIENCE, || async {
-        let leader = leaders(&site, "second").await?.remove("second-0").context("no leader")?;
-        ensure!(unschedulable(&leader), "the scheduler was not asked: {:?}", leader.status);
-        Ok(())
-    })
-    .await?;
+    await_unschedulable(&site, "second", "second-0").await?;
     site.kubectl(&["delete", "leaderworkerset", "first"]).await?;
     await_ready(&site, "second").await?;
     assert_eq!(domains(&site, "second", &key).await?, [("0".to_owned(), ["only".to_owned()].into())].into());

@@ -284,14 +284,18 @@ async fn what_is_deleted_with_a_leader_is_nobodys_business_twice() {
     assert_eq!((now.uid(), now.metadata.deletion_timestamp), (successor.uid(), None));
 }
 
+/// A node with one label that says nothing else of itself; its name.
+async fn bare_node(site: &Namespace, key: &str, value: &str) -> String {
+    let node = format!("{}-node", site.name());
+    let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": node, "labels": { key: value } } });
+    site.apply(&object.to_string()).await.unwrap();
+    node
+}
+
 #[tokio::test]
 async fn a_leader_that_is_bound_already_is_followed_by_its_workers() {
     let site = site("bound").await;
-    let node = format!("{}-node", site.name());
-    let object = json!({
-        "apiVersion": "v1", "kind": "Node", "metadata": { "name": node, "labels": { "example.com/rack": "r7" } },
-    });
-    site.apply(&object.to_string()).await.unwrap();
+    let node = bare_node(&site, "example.com/rack", "r7").await;
     let hands = Hands::on(&site, "serve", &Set::new("serve").groups(1, 2).exclusive("example.com/rack")).await.unwrap();
     hands.create_pod("serve", "serve-0", |pod| pod["spec"]["nodeName"] = json!(node)).await.unwrap();
     let workers = hands.workers(0).await;
@@ -308,11 +312,7 @@ async fn a_leader_that_is_bound_already_is_followed_by_its_workers() {
 async fn a_leader_that_is_bound_by_hand_after_a_while_is_followed_by_its_workers() {
     let site = site("released").await;
     // Nobody runs here: the node doesn't say what it offers, so nothing fits on it as far as anybody can tell.
-    let node = format!("{}-node", site.name());
-    let object = json!({
-        "apiVersion": "v1", "kind": "Node", "metadata": { "name": node, "labels": { "example.com/row": "w3" } },
-    });
-    site.apply(&object.to_string()).await.unwrap();
+    let node = bare_node(&site, "example.com/row", "w3").await;
     let hands = Hands::on(&site, "serve", &Set::new("serve").groups(1, 2).exclusive("example.com/row")).await.unwrap();
     hands.create_leader(0).await;
     eventually(PATIENCE, || async {

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use muster_cluster::{Cluster, GPU, Setup, eventually};
-use muster_e2e::{PATIENCE, Set, Site, TAINT, await_condition, await_ready, domains, leaders, pods, unschedulable};
+use muster_e2e::{
+    PATIENCE, Set, Site, TAINT, await_condition, await_ready, await_unschedulable, domains, leaders, pods, unschedulable,
+};
 use serde_json::{Value, json};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -101,12 +103,7 @@ async fn a_leader_that_is_left_to_the_scheduler_keeps_its_terms_and_gets_a_new_p
     site.pool("small", 1).await?;
     let key = site.key().to_owned();
     site.apply(&Set::new("vllm").groups(1, 2).on(&site, 8).exclusive(&key).manifest()).await?;
-    let leader = eventually(PATIENCE, || async {
-        let leader = leaders(&site, "vllm").await?.remove("vllm-0").context("no leader")?;
-        ensure!(unschedulable(&leader), "the scheduler was not asked: {:?}", leader.status);
-        Ok(leader)
-    })
-    .await?;
+    let leader = await_unschedulable(&site, "vllm", "vllm-0").await?;
     let mut expected = terms(&leader, &[(&key, GROUP_KEY)]);
     let nodes = [json!({ "key": key, "operator": "Exists" }), json!({ "key": key, "operator": "NotIn", "values": ["small"] })];
     expected["nodeAffinity"] = json!({ REQUIRED: { "nodeSelectorTerms": [{ "matchExpressions": nodes }] } });
